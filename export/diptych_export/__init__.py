@@ -1,0 +1,1 @@
+"""Training and export: from pairs or a foreign checkpoint to a verified model repository."""

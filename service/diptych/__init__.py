@@ -1,0 +1,1 @@
+"""CLIP-style dual encoders, served over gRPC."""
