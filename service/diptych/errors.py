@@ -44,6 +44,10 @@ class BadInput(DiptychError):
     def at(cls, field: str, problem: str) -> BadInput:
         return cls([Violation(field, problem)])
 
+    def within(self, place: str) -> BadInput:
+        """The same problems, of fields inside `place`: `text` becomes `inputs[3].text`."""
+        return BadInput([Violation(f"{place}.{v.field}", v.problem) for v in self.violations])
+
 
 class NotFound(DiptychError):
     """The model, label set, policy or profile named in a request is not served here."""
