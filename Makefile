@@ -1,0 +1,58 @@
+# Two commands on a fresh machine: `make demo` and `make test`.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+OUT ?= service
+PORT ?= 50051
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PROTOC = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
+PROTOS := $(wildcard protos/diptych/v1/*.proto)
+
+.PHONY: help setup demo serve test check lint types check-protos protos clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t16
+
+# One virtual environment, filled in two steps: what serving needs (no torch), then the rest.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/gateway.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[gateway]'
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/gateway.stamp
+
+setup: $(VENV)/dev.stamp ## fill .venv with everything
+
+demo: $(VENV)/gateway.stamp ## embed and score pictures through a real server, then stop it
+	@$(BIN)/diptych demo
+
+serve: $(VENV)/gateway.stamp ## serve model_repository on 127.0.0.1:$(PORT)
+	$(BIN)/diptych serve --host 127.0.0.1 --port $(PORT)
+
+test: check ## everything that proves this works
+	$(BIN)/python -m pytest
+
+check: lint types check-protos ## lint, types, protos
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/dev.stamp
+	$(BIN)/mypy
+
+check-protos: $(VENV)/dev.stamp
+	$(PROTOC) --include_imports --include_source_info --descriptor_set_out=$(VENV)/protos.binpb $(PROTOS)
+	$(BIN)/buf lint $(VENV)/protos.binpb --config protos/buf.yaml
+	for proto in $(PROTOS); do $(BIN)/buf format --exit-code --diff $$proto || exit 1; done
+
+protos: $(VENV)/dev.stamp ## write the Python for protos/ into service/ (or OUT=...)
+	$(PROTOC) --python_out=$(OUT) --pyi_out=$(OUT) --grpc_python_out=$(OUT) --mypy_grpc_out=$(OUT) $(PROTOS)
+
+clean: ## remove what setup made
+	rm -rf $(VENV)
