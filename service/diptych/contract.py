@@ -27,6 +27,13 @@ class Tower(enum.StrEnum):
     TEXT = "text"
 
 
+class Priority(enum.IntEnum):
+    """Who goes first: the smaller number."""
+
+    INTERACTIVE = 1
+    BULK = 2
+
+
 class _Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

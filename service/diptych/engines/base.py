@@ -1,0 +1,80 @@
+"""The one seam between our code and whatever runs the networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from diptych.contract import ModelSpec, Tower
+from diptych.errors import EngineFailed
+
+Array: TypeAlias = npt.NDArray[Any]
+
+PIXELS = "pixel_values"  # [B, S, S, 3] uint8
+TOKENS = "input_ids"  # [B, L'] int64
+MASK = "attention_mask"  # [B, L'] int64, where the tower takes one
+EMBEDS = {Tower.IMAGE: "image_embeds", Tower.TEXT: "text_embeds"}  # [B, D] float32
+
+
+class Engine(Protocol):
+    """Runs one tower of one model on one batch.
+
+    Implemented by `engines.embedded.EmbeddedEngine`, and by `testing.FakeEngine` for tests.
+    """
+
+    @property
+    def description(self) -> str:
+        """What runs the towers and how, for a person."""
+        ...
+
+    @property
+    def in_flight(self) -> int:
+        """How many batches per tower keep it busy; more only wait inside it."""
+        ...
+
+    async def run(
+        self, tower: Tower, inputs: Mapping[str, Array], outputs: Sequence[str]
+    ) -> dict[str, Array]:
+        """Run one batch: inputs [B, ...] by name to outputs [B, ...] by name.
+
+        Raises:
+            EngineUnavailable: no answer; the batch may be tried again.
+            EngineFailed: an error for an answer, or one that `check_answer` refuses.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release what the engine holds. Nothing may run any more."""
+        ...
+
+
+def check_answer(spec: ModelSpec, tower: Tower, rows: int, answer: Mapping[str, Array]) -> None:
+    """Refuse what cannot be right, so that it never becomes a vector.
+
+    A zero row is refused because a caller who compares it reads "no match"; a row that is not
+    finite, because every comparison with it is false.
+
+    Raises:
+        EngineFailed: an output has the wrong dtype, shape or row count, or a number in it is not
+            finite, or an embedding has no length.
+    """
+    widths = {
+        "last_hidden_state": spec.text_hidden_size,
+        "pooled": spec.text_hidden_size,
+        "penultimate_hidden_state": (
+            spec.image_hidden_size if tower is Tower.IMAGE else spec.text_hidden_size
+        ),
+        EMBEDS[tower]: spec.embed_dim,
+    }
+    for name, values in answer.items():
+        if values.dtype != np.float32:
+            raise EngineFailed(f"{tower} tower: {name} is {values.dtype}, not float32")
+        if values.ndim < 2 or values.shape[0] != rows or values.shape[-1] != widths[name]:
+            raise EngineFailed(f"{tower} tower: {name} has shape {values.shape} for {rows} inputs")
+        if not np.isfinite(values).all():
+            raise EngineFailed(f"{tower} tower: {name} holds NaN or infinity")
+        if name == EMBEDS[tower] and not (np.abs(values).max(axis=1) > 1e-12).all():
+            raise EngineFailed(f"{tower} tower: {name} has a row of zeros")
