@@ -6,18 +6,19 @@ import asyncio
 import heapq
 import itertools
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
 from diptych.contract import Priority
-from diptych.errors import DeadlinePassed
+from diptych.errors import DeadlinePassed, EngineUnavailable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Run: TypeAlias = Callable[[list[Item]], Awaitable[Sequence[Result]]]
+Run: TypeAlias = Callable[[list[Item]], Awaitable[Iterable[Result]]]
 
 _BULK_SHARE = 8  # one place in so many of every batch is kept for bulk work
+_STOPPING = EngineUnavailable("the server is stopping")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +101,13 @@ class Batcher(Generic[Item, Result]):
         return sum(map(len, self._waiting.values()))
 
     async def serve(self) -> None:
-        """Form batches and run them, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._in_flight):
-                group.create_task(self._serve_one_at_a_time())
+        """Form batches and run them, until cancelled; what still waits then is told so."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._in_flight):
+                    group.create_task(self._serve_one_at_a_time())
+        finally:
+            _fail((entry for heap in self._waiting.values() for _, _, entry in heap), _STOPPING)
 
     async def _serve_one_at_a_time(self) -> None:
         while True:
@@ -123,9 +127,7 @@ class Batcher(Generic[Item, Result]):
             self._work.clear()
         return batch
 
-    def _fill(
-        self, batch: list[_Entry[Item, Result]], priority: Priority, max_items: int
-    ) -> None:
+    def _fill(self, batch: list[_Entry[Item, Result]], priority: Priority, max_items: int) -> None:
         heap = self._waiting[priority]
         dearest = max((entry.cost for entry in batch), default=0.0)
         now = asyncio.get_running_loop().time()
@@ -153,13 +155,20 @@ class Batcher(Generic[Item, Result]):
         try:
             results = await self._run([entry.item for entry in batch])
             answers = list(zip(batch, results, strict=True))
+        except asyncio.CancelledError:
+            _fail(batch, _STOPPING)
+            raise
         except Exception as exc:  # whatever it is, it belongs to the callers, not to this loop
-            for entry in batch:
-                if not entry.reply.done():
-                    entry.reply.set_exception(exc)
+            _fail(batch, exc)
             return
         finished = loop.time()
         for entry, result in answers:
             if not entry.reply.done():
                 answer = Answer(result, started - entry.submitted, finished - started)
                 entry.reply.set_result(answer)
+
+
+def _fail(entries: Iterable[_Entry[Item, Result]], reason: Exception) -> None:
+    for entry in entries:
+        if not entry.reply.done():
+            entry.reply.set_exception(reason)

@@ -17,7 +17,8 @@ decides that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -79,3 +80,12 @@ class EngineFailed(EngineError):
 
 class BadRepository(DiptychError):
     """A model repository is missing, incomplete, or disagrees with itself."""
+
+
+@contextmanager
+def one_reason() -> Iterator[None]:
+    """Let the first error of a task group out alone: one caller gets one reason, of our kind."""
+    try:
+        yield
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None

@@ -301,13 +301,13 @@ class LabelSet(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., size: _Optional[int] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("inputs_per_request", "request_bytes", "image_bytes", "image_pixels", "text_characters", "templates_per_request", "stream_inputs", "image_formats")
+    __slots__ = ("inputs_per_request", "request_bytes", "image_bytes", "image_pixels", "text_characters", "templated_texts", "stream_inputs", "image_formats")
     INPUTS_PER_REQUEST_FIELD_NUMBER: _ClassVar[int]
     REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
     IMAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     IMAGE_PIXELS_FIELD_NUMBER: _ClassVar[int]
     TEXT_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
-    TEMPLATES_PER_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    TEMPLATED_TEXTS_FIELD_NUMBER: _ClassVar[int]
     STREAM_INPUTS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FORMATS_FIELD_NUMBER: _ClassVar[int]
     inputs_per_request: int
@@ -315,7 +315,7 @@ class Limits(_message.Message):
     image_bytes: int
     image_pixels: int
     text_characters: int
-    templates_per_request: int
+    templated_texts: int
     stream_inputs: int
     image_formats: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, inputs_per_request: _Optional[int] = ..., request_bytes: _Optional[int] = ..., image_bytes: _Optional[int] = ..., image_pixels: _Optional[int] = ..., text_characters: _Optional[int] = ..., templates_per_request: _Optional[int] = ..., stream_inputs: _Optional[int] = ..., image_formats: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, inputs_per_request: _Optional[int] = ..., request_bytes: _Optional[int] = ..., image_bytes: _Optional[int] = ..., image_pixels: _Optional[int] = ..., text_characters: _Optional[int] = ..., templated_texts: _Optional[int] = ..., stream_inputs: _Optional[int] = ..., image_formats: _Optional[_Iterable[str]] = ...) -> None: ...

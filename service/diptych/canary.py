@@ -1,0 +1,39 @@
+"""Fixed inputs in, proof that an engine answers as the reference did out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diptych.contract import ModelSpec, Tower, canary_pixels, canary_tokens
+from diptych.engines.base import EMBEDS, MASK, PIXELS, TOKENS, Array, Engine
+from diptych.errors import EngineFailed
+from diptych.preprocess.text import pad_tokens
+from diptych.scoring import unit
+
+MIN_COSINE = 0.999  # bf16 stays above it; another graph, or a wrong kernel, does not
+
+
+async def prove(engine: Engine, spec: ModelSpec, *, rows: int = 1) -> None:
+    """Run both towers on the canary, `rows` times side by side, and compare every row.
+
+    Raises:
+        EngineFailed: a vector is not the one in the spec.
+        EngineUnavailable: no answer.
+    """
+    for tower, inputs in _canary(spec, rows).items():
+        name = EMBEDS[tower]
+        answer = await engine.run(tower, inputs, [name])
+        expected = np.array(getattr(spec.canary, tower), dtype=np.float32)
+        worst = float((unit(answer[name]) @ expected).min())
+        if worst < MIN_COSINE:
+            raise EngineFailed(
+                f"{spec.name}: the {tower} tower's canary has cosine {worst:.5f} to the reference; "
+                f"at least {MIN_COSINE} is needed"
+            )
+
+
+def _canary(spec: ModelSpec, rows: int) -> dict[Tower, dict[str, Array]]:
+    tokens, mask = pad_tokens([canary_tokens(spec.text)] * rows, spec.text)
+    texts = {TOKENS: tokens, MASK: mask} if spec.text.attention_mask else {TOKENS: tokens}
+    pixels = np.stack([canary_pixels(spec.image)] * rows)
+    return {Tower.IMAGE: {PIXELS: pixels}, Tower.TEXT: texts}

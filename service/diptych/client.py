@@ -1,0 +1,274 @@
+"""The client. Needs grpcio, protobuf and numpy; importing it never imports the gateway."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from types import TracebackType
+from typing import Any
+
+import grpc
+from google.rpc import status_pb2
+
+from diptych import wire
+from diptych.v1 import embedding_pb2 as pb
+from diptych.v1 import embedding_pb2_grpc as rpc
+from diptych.wire import (
+    DEFAULTS,
+    EmbedReply,
+    Input,
+    MeasureName,
+    Options,
+    ScoreReply,
+    ServerInfo,
+    Space,
+    StreamResult,
+)
+
+_DETAILS_KEY = "grpc-status-details-bin"
+_SERVICE = pb.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
+
+# gRPC itself tries again, inside the call's deadline and no oftener than the throttle allows,
+# spreads calls over all addresses a name has, and leaves out those whose health is NOT_SERVING.
+_SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "healthCheckConfig": {"serviceName": _SERVICE},
+    "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
+    "methodConfig": [
+        {
+            "name": [{"service": _SERVICE}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+            },
+        }
+    ],
+}
+_OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # Larger requests are sent once and never again; the default of 256 KiB is one image.
+    ("grpc.per_rpc_retry_buffer_size", 64 * 2**20),
+    ("grpc.keepalive_time_ms", 30_000),
+]
+
+
+class Client:
+    """Talks to one gateway, or to all replicas behind one name. Safe to share among threads.
+
+    with Client("localhost:50051") as client:
+        vectors = client.embed([Path("cat.jpg"), "a photo of a cat"]).vectors  # [2, D]
+
+    Every call raises the errors of `diptych.errors`, as embedding.proto lists their statuses.
+    """
+
+    def __init__(self, address: str, *, timeout_s: float = 30.0) -> None:
+        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._stub = rpc.EmbeddingServiceStub(self._channel)
+        self._timeout_s = timeout_s  # deadline of each unary call
+
+    def embed(
+        self, inputs: Sequence[Input], options: Options = DEFAULTS, *, half: bool = False
+    ) -> EmbedReply:
+        """Embed a batch. `half`: vectors travel and come back as float16."""
+        request = wire.embed_request(inputs, options, half=half)
+        with _typed_errors():
+            return wire.embed_reply(self._stub.Embed(request, timeout=self._timeout_s))
+
+    def embed_stream(
+        self,
+        inputs: Iterable[tuple[str, Input]],
+        options: Options = DEFAULTS,
+        *,
+        half: bool = False,
+        timeout_s: float | None = None,
+    ) -> Iterator[StreamResult]:
+        """Embed any number of (id, input), read as fast as the server answers.
+
+        Yields results as they finish, in any order.
+        """
+        first = _first(options, half)
+        requests = chain([first], map(_stream_request, inputs))
+        with _typed_errors():
+            space, kind = pb.Space(), first.options.data_type
+            for reply in self._stub.EmbedStream(requests, timeout=timeout_s):
+                if reply.HasField("space"):
+                    space = reply.space
+                yield from _stream_results(reply, space, kind)
+
+    def score(
+        self,
+        queries: Sequence[Input],
+        candidates: Sequence[Input] = (),
+        options: Options = DEFAULTS,
+        *,
+        label_set: str = "",
+        templates: Sequence[str] = (),
+        measure: MeasureName = "default",
+        pairwise: bool = False,
+        top_k: int = 0,
+    ) -> ScoreReply:
+        """Score queries against candidates or a label set."""
+        request = wire.score_request(
+            queries,
+            candidates,
+            options,
+            label_set=label_set,
+            templates=templates,
+            measure=measure,
+            pairwise=pairwise,
+            top_k=top_k,
+        )
+        with _typed_errors():
+            return wire.score_reply(self._stub.Score(request, timeout=self._timeout_s))
+
+    def models(self) -> ServerInfo:
+        """What is served, and within which limits."""
+        with _typed_errors():
+            reply = self._stub.ListModels(pb.ListModelsRequest(), timeout=self._timeout_s)
+        return ServerInfo(tuple(reply.models), reply.limits)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class AsyncClient:
+    """As `Client`, for asyncio.
+
+    async with AsyncClient("localhost:50051") as client:
+        vectors = (await client.embed([Path("cat.jpg"), "a photo of a cat"])).vectors  # [2, D]
+    """
+
+    def __init__(self, address: str, *, timeout_s: float = 30.0) -> None:
+        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self._stub: rpc.EmbeddingServiceAsyncStub = rpc.EmbeddingServiceStub(self._channel)
+        self._timeout_s = timeout_s  # deadline of each unary call
+
+    async def embed(
+        self, inputs: Sequence[Input], options: Options = DEFAULTS, *, half: bool = False
+    ) -> EmbedReply:
+        """As `Client.embed`."""
+        request = wire.embed_request(inputs, options, half=half)
+        with _typed_errors():
+            return wire.embed_reply(await self._stub.Embed(request, timeout=self._timeout_s))
+
+    async def embed_stream(
+        self,
+        inputs: AsyncIterable[tuple[str, Input]],
+        options: Options = DEFAULTS,
+        *,
+        half: bool = False,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[StreamResult]:
+        """As `Client.embed_stream`."""
+        first = _first(options, half)
+
+        async def requests() -> AsyncIterator[pb.EmbedStreamRequest]:
+            yield first
+            async for item in inputs:
+                yield _stream_request(item)
+
+        with _typed_errors():
+            space, kind = pb.Space(), first.options.data_type
+            async for reply in self._stub.EmbedStream(requests(), timeout=timeout_s):
+                if reply.HasField("space"):
+                    space = reply.space
+                for result in _stream_results(reply, space, kind):
+                    yield result
+
+    async def score(
+        self,
+        queries: Sequence[Input],
+        candidates: Sequence[Input] = (),
+        options: Options = DEFAULTS,
+        *,
+        label_set: str = "",
+        templates: Sequence[str] = (),
+        measure: MeasureName = "default",
+        pairwise: bool = False,
+        top_k: int = 0,
+    ) -> ScoreReply:
+        """As `Client.score`."""
+        request = wire.score_request(
+            queries,
+            candidates,
+            options,
+            label_set=label_set,
+            templates=templates,
+            measure=measure,
+            pairwise=pairwise,
+            top_k=top_k,
+        )
+        with _typed_errors():
+            return wire.score_reply(await self._stub.Score(request, timeout=self._timeout_s))
+
+    async def models(self) -> ServerInfo:
+        """As `Client.models`."""
+        with _typed_errors():
+            reply = await self._stub.ListModels(pb.ListModelsRequest(), timeout=self._timeout_s)
+        return ServerInfo(tuple(reply.models), reply.limits)
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+@contextmanager
+def _typed_errors() -> Iterator[None]:
+    try:
+        yield
+    except grpc.RpcError as exc:
+        raise wire.to_error(_status(exc)) from exc
+
+
+def _status(exc: Any) -> status_pb2.Status:
+    """The rich status if the server sent one, else the bare code and message."""
+    for key, value in exc.trailing_metadata() or ():
+        if key == _DETAILS_KEY:
+            return status_pb2.Status.FromString(value)
+    return status_pb2.Status(code=exc.code().value[0], message=exc.details() or exc.code().name)
+
+
+def _first(options: Options, half: bool) -> pb.EmbedStreamRequest:
+    given = pb.EmbedStreamOptions(options=options.message(), data_type=wire.data_type(half))
+    return pb.EmbedStreamRequest(options=given)
+
+
+def _stream_request(item: tuple[str, Input]) -> pb.EmbedStreamRequest:
+    found = pb.EmbedStreamInput(id=item[0], input=wire.to_input(item[1]))
+    return pb.EmbedStreamRequest(inputs=[found])
+
+
+def _stream_results(
+    reply: pb.EmbedStreamResponse, space: pb.Space, kind: pb.DataType
+) -> Iterator[StreamResult]:
+    named = Space.of(space)
+    for message in reply.results:
+        yield StreamResult(message.id, wire.embed_result(message.result, kind), named)

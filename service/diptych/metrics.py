@@ -1,0 +1,63 @@
+"""Every number we promise to export, declared in one place."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_POWERS = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics:
+    """Names of calls follow go-grpc-middleware, so that existing dashboards know them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        method = ["grpc_type", "grpc_service", "grpc_method"]
+        self.started = Counter(
+            "grpc_server_started_total", "Calls begun.", method, registry=registry
+        )
+        self.handled = Counter(
+            "grpc_server_handled_total",
+            "Calls ended, by status.",
+            [*method, "grpc_code"],
+            registry=registry,
+        )
+        self.handling = Histogram(
+            "grpc_server_handling_seconds",
+            "Time from a call's arrival to its end.",
+            method,
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.stage = Histogram(
+            "diptych_stage_duration_seconds",
+            "Time one input spent in a stage: decode (or tokenize), queue, engine.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.batch_inputs = Histogram(
+            "diptych_batch_inputs",
+            "Inputs per engine call, by tower.",
+            ["tower"],
+            buckets=_POWERS,
+            registry=registry,
+        )
+        self.inside = Gauge(
+            "diptych_inputs_inside",
+            "Inputs being decoded, waiting or being computed.",
+            registry=registry,
+        )
+        self.space = Gauge(
+            "diptych_space_info",
+            "1 for each space served.",
+            ["model", "version", "fingerprint"],
+            registry=registry,
+        )
+        self._stages = [self.stage.labels(name) for name in ("decode", "queue", "engine")]
+
+    def stages(self, *durations_s: float) -> None:
+        """Record one input's decode, queue and engine time."""
+        for stage, duration_s in zip(self._stages, durations_s, strict=True):
+            stage.observe(duration_s)

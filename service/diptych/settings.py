@@ -1,0 +1,110 @@
+"""Everything a deployment may change, and nothing else. Read once, in the command line."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+PREFIX = "DIPTYCH_"
+
+
+def cores() -> int:
+    """Processors this process may use: its affinity, and the CPU quota of its cgroup.
+
+    In a container the host's core count is not ours: threads beyond the quota only get throttled.
+    """
+    own = len(os.sched_getaffinity(0))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return own if quota == "max" else max(1, min(own, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # cgroup v1, or none
+        return own
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Each field is a flag of `diptych serve` and a variable DIPTYCH_NAME."""
+
+    repository: Path = Path("model_repository")
+    """The model repository to serve from."""
+
+    model: tuple[str, ...] = ()
+    """Models to serve, the default one first. None named: the only one there is."""
+
+    engine: str = "embedded"
+    """What runs the towers: ONNX Runtime in this process."""
+
+    host: str = "0.0.0.0"
+    """Address to listen on. The default is every interface: the pod is the boundary."""
+
+    port: int = 50051
+    """Port to listen on; 0 picks a free one."""
+
+    metrics_port: int | None = None
+    """Port for Prometheus metrics over HTTP; 0 picks a free one; none: no metrics are served."""
+
+    provider: Literal["auto", "openvino", "cpu"] = "auto"
+    """Of the embedded engine: OpenVINO where it supports this CPU, else ONNX Runtime's own."""
+
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the embedded engine under OpenVINO: bf16 where the CPU has it is several times faster."""
+
+    threads: int = 0
+    """Engine threads per batch; 0: as many as the CPU quota allows."""
+
+    decoders: int = 0
+    """Images decoded at once; 0: as many as the CPU quota allows."""
+
+    max_batch: int = 64
+    """Inputs per engine call: larger batches delay whoever comes next and are hardly faster."""
+
+    max_inputs: int = 128
+    """Inputs per request; bounds what one caller can take at once."""
+
+    max_request_bytes: int = 64 * 2**20
+    """Bytes per request, refused by the transport beyond."""
+
+    max_image_bytes: int = 20 * 2**20
+    """Bytes per encoded image."""
+
+    max_image_pixels: int = 64_000_000
+    """Width times height per encoded image, read from its header before it is decoded."""
+
+    max_text_characters: int = 20_000
+    """Characters per text: tokenizing more than any context holds is wasted."""
+
+    max_waiting_inputs: int = 1024
+    """Inputs inside the server at once; past it callers are refused at once, not delayed."""
+
+    max_waiting_bytes: int = 512 * 2**20
+    """Encoded bytes inside the server at once; likewise."""
+
+    stream_inputs: int = 256
+    """Inputs of one EmbedStream read and not yet answered; past it the caller is slowed."""
+
+    labels: Path | None = None
+    """A folder of label sets, one YAML file each."""
+
+    reflection: bool = True
+    """Whether clients may ask the server for its protos (grpcurl, buf curl)."""
+
+    drain_s: float = 20.0
+    """Seconds that open calls have to finish after SIGTERM; keep under the pod's grace period."""
+
+
+def check_environment(env: Mapping[str, str] = os.environ) -> None:
+    """A misspelt DIPTYCH_ variable stops the start, where a silent default would surprise later.
+
+    Raises:
+        ValueError: naming the unknown variables and what is known.
+    """
+    known = {PREFIX + field.name.upper() for field in fields(Settings)}
+    unknown = sorted(name for name in env if name.startswith(PREFIX) and name not in known)
+    if unknown:
+        raise ValueError(
+            f"unknown settings: {', '.join(unknown)}; known: {', '.join(sorted(known))}"
+        )
