@@ -25,7 +25,7 @@ def cores() -> int:
         return own
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """Each field is a flag of `diptych serve` and a variable DIPTYCH_NAME."""
 
@@ -94,6 +94,14 @@ class Settings:
 
     drain_s: float = 20.0
     """Seconds that open calls have to finish after SIGTERM; keep under the pod's grace period."""
+
+    def __post_init__(self) -> None:
+        for name in ("port", "threads", "decoders", "drain_s"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative")
+        for field in fields(self):
+            if field.name.startswith(("max_", "stream_")) and getattr(self, field.name) < 1:
+                raise ValueError(f"{field.name} must be at least 1")
 
 
 def check_environment(env: Mapping[str, str] = os.environ) -> None:

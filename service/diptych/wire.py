@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from diptych.errors import (
@@ -41,6 +43,7 @@ ERRORS: Mapping[int, type[DiptychError]] = {
     code_pb2.UNAVAILABLE: EngineUnavailable,
 }
 
+_CODES = {kind: code for code, kind in ERRORS.items()}
 _DTYPES: dict[int, np.dtype[np.floating[Any]]] = {
     pb.DATA_TYPE_FLOAT32: np.dtype("<f4"),
     pb.DATA_TYPE_FLOAT16: np.dtype("<f2"),
@@ -268,6 +271,19 @@ def to_error(status: status_pb2.Status) -> DiptychError:
         if detail.Is(bad.DESCRIPTOR) and detail.Unpack(bad):
             return BadInput([Violation(v.field, v.description) for v in bad.field_violations])
     return BadInput.at("request", status.message)
+
+
+def code_name(error: DiptychError) -> str:
+    """The name of the gRPC status that `error` came as: "INVALID_ARGUMENT"."""
+    name: str = code_pb2.Code.Name(_CODES.get(type(error), code_pb2.INTERNAL))
+    return name
+
+
+def as_dict(message: Message) -> dict[str, Any]:
+    """A message by field name, every field included, for printing."""
+    return MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
 
 
 def _uint8(item: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

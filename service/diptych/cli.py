@@ -1,0 +1,225 @@
+"""`diptych …`: the server, and a client for people and scripts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import cyclopts
+import uvloop
+from cyclopts import Parameter
+from cyclopts.types import ExistingFile
+from rich.console import Console
+from rich.table import Table
+
+from diptych import settings, wire
+from diptych.client import Client
+from diptych.demo import PICTURES, run_demo
+from diptych.errors import DiptychError
+from diptych.gateway.server import Running, gateway, until_told
+from diptych.settings import Settings
+from diptych.wire import MeasureName, Options, Ranked, Vectors
+
+app = cyclopts.App(
+    name="diptych",
+    help="CLIP-style dual encoders over gRPC: images and texts in, vectors and scores out.",
+    config=cyclopts.config.Env(settings.PREFIX, command=False),
+)
+out = Console(highlight=False)
+
+Address = Annotated[str, Parameter(help="HOST:PORT of a running gateway.", env_var=())]
+AsJson = Annotated[
+    bool, Parameter(name="--json", negative="", help="One JSON object per line, for programs.")
+]
+ModelName = Annotated[str, Parameter(help="Which model; by default the server's own default.")]
+
+
+def main() -> None:
+    """One clear line for whatever a user can mend, and never a traceback for it."""
+    try:
+        app()
+    except (DiptychError, OSError, ValueError) as exc:
+        sys.exit(f"diptych: {exc}")  # status 1
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.command
+def serve(options: Annotated[Settings, Parameter(name="*")] = Settings()) -> None:  # noqa: B008 (frozen)
+    """Serve a model repository until SIGTERM or Ctrl+C.
+
+    Prints `listening on HOST:PORT` once every model is warm, proved by its canary, and health
+    says SERVING. Every option is also an environment variable.
+
+    Example: diptych serve --repository model_repository --port 50051 --metrics-port 9090
+    """
+    settings.check_environment()
+    uvloop.run(_serve(options))
+
+
+@app.command
+def embed(
+    *,
+    address: Address,
+    inputs: Annotated[
+        list[str],
+        Parameter(
+            name=["--image", "--text"],
+            negative="",
+            converter=lambda _, tokens: [(t.keyword, t.value) for t in tokens],
+            help="An image file, or a text. Repeat either, in any order.",
+        ),
+    ],
+    model: ModelName = "",
+    truncate: Annotated[bool, Parameter(help="Cut over-long texts, rather than refuse.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Embed images and texts; one line per input, in order.
+
+    Exit status 1 when an input could not be embedded; the others are printed all the same.
+
+    Example: diptych embed --address localhost:50051 --image cat.jpg --text "a cat" --json
+    """
+    pairs = [(str(kind).removeprefix("--"), value) for kind, value in inputs]
+    items = [Path(value) if kind == "image" else value for kind, value in pairs]
+    with Client(address) as client:
+        reply = client.embed(items, Options(model=model, truncate=truncate))
+    for (kind, value), result in zip(pairs, reply.results, strict=True):
+        head = {"kind": kind, "input": value}
+        if isinstance(result, DiptychError):
+            _print_line({**head, **_error(result)}, as_json)
+            continue
+        body = {"embedding": result.tolist()} if as_json else {"embedding": _glimpse(result)}
+        space = {"model": reply.space.model, "fingerprint": reply.space.fingerprint}
+        _print_line({**head, **body, **space}, as_json)
+    _exit_on_errors(reply.results)
+
+
+@app.command
+def score(
+    *,
+    address: Address,
+    image: Annotated[list[ExistingFile], Parameter(negative="", help="A query. Repeatable.")],
+    text: Annotated[tuple[str, ...], Parameter(negative="", help="A candidate. Repeatable.")] = (),
+    label_set: Annotated[str, Parameter(help="Candidates by name, in place of --text.")] = "",
+    template: Annotated[
+        tuple[str, ...],
+        Parameter(negative="", help='Put every candidate into it: "a photo of {}". Repeatable.'),
+    ] = (),
+    measure: Annotated[
+        MeasureName, Parameter(help="default: what the checkpoint was trained with.")
+    ] = "default",
+    top_k: Annotated[int, Parameter(help="Only the best so many; 0: all.")] = 0,
+    model: ModelName = "",
+    as_json: AsJson = False,
+) -> None:
+    """Score images against texts; one line per image.
+
+    Example: diptych score --address localhost:50051 --image cat.jpg --text "a cat" --text "a dog"
+    """
+    with Client(address) as client:
+        reply = client.score(
+            image,
+            text,
+            Options(model=model),
+            label_set=label_set,
+            templates=template,
+            measure=measure,
+            top_k=top_k,
+        )
+    names = reply.labels or text
+    for path, result in zip(image, reply.results, strict=True):
+        _print_line({"query": str(path), **_scores(result, names)}, as_json)
+    _exit_on_errors(reply.results)
+
+
+@app.command
+def models(*, address: Address, as_json: AsJson = False) -> None:
+    """List what a gateway serves, and within which limits.
+
+    Example: diptych models --address localhost:50051 --json
+    """
+    with Client(address) as client:
+        info = client.models()
+    table = Table("model", "version", "dimensions", "engine", "fingerprint")
+    for found in info.models:
+        space = found.space
+        if as_json:
+            _print_line(wire.as_dict(found), as_json)
+        table.add_row(
+            space.model,
+            str(space.version),
+            str(space.dimensions),
+            found.engine,
+            space.fingerprint[:12],
+        )
+    if not as_json:
+        out.print(table)
+        for name, value in wire.as_dict(info.limits).items():
+            out.print(f"{name}: {value}")
+
+
+@app.command
+def demo(*, repository: Path = Path("model_repository"), pictures: Path = PICTURES) -> None:
+    """Start a gateway on a free port, embed and score pictures through it, and stop it.
+
+    Example: diptych demo
+    """
+    run_demo(repository, pictures, out)
+
+
+async def _serve(options: Settings) -> None:
+    async with gateway(options) as running:
+        _introduce(running, options)
+        out.print(f"listening on {running.address}")
+        await until_told()
+        out.print("stopping: refusing new calls, finishing open ones")
+
+
+def _introduce(running: Running, options: Settings) -> None:
+    for model in running.models:
+        spec = model.spec
+        out.print(
+            f"model {spec.name} version {spec.version}: {spec.embed_dim} dimensions, "
+            f"{spec.image.size} px, {spec.text.context_length} tokens, {spec.precision}"
+        )
+        out.print(f"  fingerprint {spec.fingerprint}")
+        out.print(f"  engine {model.engine}")
+        for name, labels in model.label_sets.items():
+            out.print(f"  label set {name}: {len(labels.file.labels)} labels")
+    out.print(
+        f"limits: {options.max_inputs} inputs and {options.max_request_bytes} bytes a request, "
+        f"{options.max_waiting_inputs} inputs inside"
+    )
+    if running.metrics_address:
+        out.print(f"metrics on http://{running.metrics_address}/metrics")
+
+
+def _scores(result: Ranked | DiptychError, names: Sequence[str]) -> dict[str, Any]:
+    if isinstance(result, DiptychError):
+        return _error(result)
+    best = zip(result.candidates, result.values.tolist(), strict=True)
+    return {"scores": {names[candidate]: value for candidate, value in best}}
+
+
+def _error(error: DiptychError) -> dict[str, Any]:
+    return {"error": {"code": wire.code_name(error), "message": str(error)}}
+
+
+def _glimpse(vector: Vectors) -> str:
+    return "[" + ", ".join(f"{value:.4f}" for value in vector[:4]) + f", … {len(vector)} in all]"
+
+
+def _print_line(record: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(record, ensure_ascii=False))  # noqa: T201 (rich would wrap it)
+    else:
+        out.print("  ".join(f"{key}: {value}" for key, value in record.items()), soft_wrap=True)
+
+
+def _exit_on_errors(results: Sequence[object]) -> None:
+    if any(isinstance(result, DiptychError) for result in results):
+        sys.exit(1)

@@ -1,0 +1,132 @@
+"""The floors of the house. Imports point down, and heavy packages stay where they belong."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Top floor first. A module may import from any floor below its own, never beside or above.
+FLOORS = [
+    ["diptych_export.cli"],
+    ["diptych_export.demo"],
+    ["diptych_export.*"],  # with steps of its own
+    ["diptych.__main__"],
+    ["diptych.cli"],
+    ["diptych.gateway.server", "diptych.demo"],
+    ["diptych.gateway.servicers", "diptych.gateway.interceptors"],
+    ["diptych.gateway.stream"],
+    ["diptych.gateway.translate"],
+    ["diptych.gateway.status", "diptych.gateway.served", "diptych.gateway.rules"],
+    ["diptych.scorer"],
+    ["diptych.labels"],
+    ["diptych.encoder", "diptych.canary", "diptych.client", "diptych.settings"],
+    ["diptych.engines.embedded", "diptych.wire", "diptych.testing"],
+    [
+        "diptych.repository",
+        "diptych.preprocess.*",
+        "diptych.scoring",
+        "diptych.batching",
+        "diptych.admission",
+        "diptych.metrics",
+        "diptych.engines.base",
+    ],
+    ["diptych.contract", "diptych.errors", "diptych.v1.*"],
+]
+
+# Who may import what is heavy, by module.
+OWNERS = {
+    "torch": "diptych_export",
+    "transformers": "diptych_export",
+    "onnx": "diptych_export",
+    "onnxscript": "diptych_export",
+    "onnxruntime": "diptych.engines.embedded|diptych_export",
+    "tritonclient": "diptych.engines.triton|diptych_export",
+    "PIL": "diptych.preprocess.images|diptych_export",
+    "tokenizers": "diptych.preprocess.text|diptych_export",
+    "grpc": "diptych.gateway|diptych.client|diptych.v1",
+    "prometheus_client": "diptych.metrics|diptych.gateway.server",
+}
+
+
+def sources() -> Iterator[tuple[str, Path]]:
+    for top in ("service", "export"):
+        for path in (ROOT / top).rglob("*.py"):
+            yield ".".join(path.relative_to(ROOT / top).with_suffix("").parts), path
+
+
+def imports(name: str, path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{name}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def floor(name: str) -> int | None:
+    """How high `name` lives: the longest pattern that fits, or None outside the house."""
+    best: tuple[int, int] | None = None
+    for height, patterns in enumerate(reversed(FLOORS)):
+        for pattern in patterns:
+            stem = pattern.removesuffix(".*")
+            if (name == stem or name.startswith(stem + ".")) and (not best or len(stem) > best[0]):
+                best = (len(stem), height)
+    return best[1] if best else None
+
+
+MODULES = [pytest.param(name, path, id=name) for name, path in sorted(sources())]
+
+
+@pytest.mark.parametrize(("name", "path"), MODULES)
+def test_imports_point_down(name: str, path: Path) -> None:
+    if name.endswith("__init__") or ".v1." in name:
+        return
+    here = floor(name)
+    assert here is not None, f"{name} has no floor: give it one"
+    for target in imports(name, path):
+        there = floor(target)
+        own_package = here == floor("diptych_export.x") == there  # its steps are its own affair
+        assert there is None or there < here or own_package, f"{name} must not import {target}"
+
+
+@pytest.mark.parametrize(("name", "path"), MODULES)
+def test_heavy_packages_have_one_home(name: str, path: Path) -> None:
+    for target in imports(name, path):
+        owner = OWNERS.get(target.split(".")[0])
+        assert owner is None or any(name.startswith(o) for o in owner.split("|")), (
+            f"{target} belongs to {owner}, not to {name}"
+        )
+
+
+@pytest.mark.parametrize(("name", "path"), MODULES)
+def test_modules_and_functions_stay_small(name: str, path: Path) -> None:
+    if ".v1." in name:
+        return
+    text = path.read_text()
+    assert text.count("\n") <= 300, f"{name} is longer than 300 lines"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert lines <= 50, f"{name}.{node.name} is longer than 50 lines"
+
+
+@pytest.mark.parametrize(
+    ("module", "barred"),
+    [
+        (
+            "diptych.client",
+            ["PIL", "tokenizers", "onnxruntime", "tritonclient", "torch", "pydantic", "cyclopts"],
+        ),
+        ("diptych.cli", ["torch", "transformers", "onnx", "onnxscript"]),
+    ],
+)
+def test_imports_without(module: str, barred: list[str]) -> None:
+    block = f"import sys; sys.modules.update(dict.fromkeys({barred!r})); import {module}"
+    subprocess.run([sys.executable, "-W", "error", "-c", block], check=True, cwd=ROOT / "service")

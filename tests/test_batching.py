@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+
+from diptych.batching import Batcher, BatchLimits
+from diptych.contract import Priority
+from diptych.errors import DeadlinePassed, EngineFailed, EngineUnavailable
+
+Run = Callable[[list[int]], Awaitable[list[int]]]
+
+
+class Engine:
+    """Doubles numbers, remembers its batches, and works only when let."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.open = asyncio.Event()
+
+    async def run(self, items: list[int]) -> list[int]:
+        self.batches.append(items)
+        await self.open.wait()
+        return [2 * item for item in items]
+
+
+@asynccontextmanager
+async def serving(run: Run, in_flight: int = 1, **limits: Any) -> AsyncIterator[Batcher[int, int]]:
+    batcher = Batcher(run, BatchLimits(**limits), in_flight=in_flight, cost=float)
+    task = asyncio.create_task(batcher.serve())
+    try:
+        yield batcher
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def submit_all(batcher: Batcher[int, int], items: list[int], **how: Any) -> list[int]:
+    answers = await asyncio.gather(*(batcher.submit(item, **how) for item in items))
+    return [answer.result for answer in answers]
+
+
+async def test_each_caller_gets_its_own_result() -> None:
+    engine = Engine()
+    engine.open.set()
+    async with serving(engine.run, max_items=4, in_flight=2) as batcher:
+        assert await submit_all(batcher, list(range(10))) == list(range(0, 20, 2))
+
+
+async def test_an_idle_engine_starts_at_once_and_work_gathers_while_it_is_busy() -> None:
+    engine = Engine()
+    async with serving(engine.run) as batcher:
+        first = asyncio.create_task(batcher.submit(1))
+        await asyncio.sleep(0.01)
+        assert engine.batches == [[1]]
+        rest = asyncio.create_task(submit_all(batcher, [2, 3, 4]))
+        await asyncio.sleep(0.01)
+        assert engine.batches == [[1]]
+        engine.open.set()
+        await asyncio.gather(first, rest)
+    assert engine.batches == [[1], [2, 3, 4]]
+
+
+@asynccontextmanager
+async def busy(engine: Engine, **limits: Any) -> AsyncIterator[Batcher[int, int]]:
+    """A batcher whose engine is occupied with item 0 until `engine.open` is set."""
+    async with serving(engine.run, **limits) as batcher:
+        occupied = asyncio.create_task(batcher.submit(0))
+        await asyncio.sleep(0.01)
+        yield batcher
+        engine.open.set()
+        await occupied
+
+
+async def test_a_batch_is_bounded_by_items_and_by_padded_cost() -> None:
+    engine = Engine()
+    async with busy(engine, max_items=3, max_cost=20) as batcher:
+        rest = asyncio.create_task(submit_all(batcher, [5, 5, 5, 5, 11, 30, 1]))
+        await asyncio.sleep(0.01)
+        engine.open.set()
+        await rest
+    assert engine.batches[1:] == [[5, 5, 5], [5], [11], [30], [1]]
+
+
+async def test_the_nearest_deadline_goes_first_and_bulk_goes_last() -> None:
+    engine = Engine()
+    now = asyncio.get_running_loop().time()
+    async with busy(engine, max_items=1) as batcher:
+        waiting = [
+            asyncio.create_task(batcher.submit(1, priority=Priority.BULK)),
+            asyncio.create_task(batcher.submit(2)),
+            asyncio.create_task(batcher.submit(3, deadline=now + 60)),
+            asyncio.create_task(batcher.submit(4, deadline=now + 50)),
+        ]
+        await asyncio.sleep(0.01)
+        engine.open.set()
+        await asyncio.gather(*waiting)
+    assert engine.batches[1:] == [[4], [3], [2], [1]]
+
+
+async def test_bulk_keeps_a_share_of_every_batch_so_that_it_moves() -> None:
+    engine = Engine()
+    async with busy(engine, max_items=8) as batcher:
+        bulk = asyncio.create_task(submit_all(batcher, [100] * 3, priority=Priority.BULK))
+        calls = asyncio.create_task(submit_all(batcher, [1] * 20))
+        await asyncio.sleep(0.01)
+        engine.open.set()
+        await asyncio.gather(bulk, calls)
+    assert [batch.count(100) for batch in engine.batches[1:]] == [1, 1, 1]
+    assert [batch.count(1) for batch in engine.batches[1:]] == [7, 7, 6]
+
+
+async def test_an_abandoned_item_is_never_computed() -> None:
+    engine = Engine()
+    async with busy(engine) as batcher:
+        gone = asyncio.create_task(batcher.submit(7))
+        kept = asyncio.create_task(batcher.submit(8))
+        await asyncio.sleep(0.01)
+        gone.cancel()
+        await asyncio.sleep(0)
+        engine.open.set()
+        assert (await kept).result == 16
+    assert engine.batches == [[0], [8]]
+
+
+async def test_an_expired_item_is_refused_and_never_computed() -> None:
+    engine = Engine()
+    now = asyncio.get_running_loop().time()
+    async with busy(engine) as batcher:
+        late = asyncio.create_task(batcher.submit(7, deadline=now + 0.02))
+        await asyncio.sleep(0.05)
+        engine.open.set()
+        with pytest.raises(DeadlinePassed):
+            await late
+    assert engine.batches == [[0]]
+
+
+async def test_a_failed_batch_fails_its_callers_and_only_them() -> None:
+    calls = 0
+
+    async def fail_once(items: list[int]) -> list[int]:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise EngineFailed("boom")
+        return items
+
+    async with serving(fail_once) as batcher:
+        results = await asyncio.gather(batcher.submit(1), batcher.submit(2), return_exceptions=True)
+        assert [type(result) for result in results] == [EngineFailed, EngineFailed]
+        assert (await batcher.submit(3)).result == 3
+
+
+async def test_an_answer_of_the_wrong_length_is_an_error_and_not_a_hang() -> None:
+    async def short(items: list[int]) -> list[int]:
+        return items[:-1]
+
+    async with serving(short) as batcher:
+        with pytest.raises(ValueError, match="shorter"):
+            await batcher.submit(1)
+
+
+async def test_stopping_answers_everyone_who_waits() -> None:
+    engine = Engine()
+    batcher = Batcher(engine.run, BatchLimits(max_items=1), in_flight=1)
+    serve = asyncio.create_task(batcher.serve())
+    running, waiting = (asyncio.create_task(batcher.submit(item)) for item in (1, 2))
+    await asyncio.sleep(0.01)
+    assert len(batcher) == 1
+    serve.cancel()
+    results = await asyncio.gather(running, waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [EngineUnavailable, EngineUnavailable]
+
+
+async def test_waiting_and_computing_are_timed_apart() -> None:
+    async def slow(items: list[int]) -> list[int]:
+        await asyncio.sleep(0.05)
+        return items
+
+    async with serving(slow, max_items=1) as batcher:
+        first, second = await asyncio.gather(batcher.submit(1), batcher.submit(2))
+    assert first.queue_s < 0.04 <= second.queue_s
+    assert first.engine_s >= 0.04
