@@ -5,24 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from diptych.contract import ModelSpec, Tower
-from diptych.engines.base import PIXELS, Array, check_answer
+from diptych.engines.base import Array, Engine, check_answer
 
 
-class FakeEngine:
-    """An engine whose vectors follow from the inputs alone.
+class FaultyEngine:
+    """A real engine that can be made to wait, to fail, or to answer nonsense.
 
-    Remembers its batches, can be made to wait, to fail, or to answer nonsense.
+    Remembers its batches.
     """
 
-    description = "fake"
-    in_flight = 1
-
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, engine: Engine, spec: ModelSpec) -> None:
+        self._engine = engine
         self._spec = spec
-        self.batch_sizes: list[int] = []
+        self.description = f"faulty {engine.description}"
+        self.in_flight = 1
+        self.batches: list[tuple[Tower, int]] = []  # tower, inputs
         self.gate = asyncio.Event()  # cleared: batches wait
         self.gate.set()
         self.failure: Exception | None = None  # what every batch raises
@@ -31,20 +29,16 @@ class FakeEngine:
     async def run(
         self, tower: Tower, inputs: Mapping[str, Array], outputs: Sequence[str]
     ) -> dict[str, Array]:
-        items = inputs[PIXELS if tower is Tower.IMAGE else "input_ids"]
-        self.batch_sizes.append(len(items))
+        rows = len(next(iter(inputs.values())))
+        self.batches.append((tower, rows))
         await self.gate.wait()
         if self.failure is not None:
             raise self.failure
-        answer = {
-            name: self._vectors(items) if self.answer is None else self.answer for name in outputs
-        }
-        check_answer(self._spec, tower, len(items), answer)
-        return answer
-
-    def _vectors(self, items: Array) -> Array:
-        sums = items.reshape(len(items), -1).sum(axis=1, dtype=np.float64)
-        return np.cos(np.outer(sums + 1, np.arange(1, self._spec.embed_dim + 1))).astype(np.float32)
+        if self.answer is None:
+            return await self._engine.run(tower, inputs, outputs)
+        forged = dict.fromkeys(outputs, self.answer)
+        check_answer(self._spec, tower, rows, forged)
+        return forged
 
     async def close(self) -> None:
-        """Nothing to release."""
+        await self._engine.close()

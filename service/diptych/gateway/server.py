@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -50,8 +50,21 @@ class Running:
     models: list[Served]
 
 
+def embedded(files: ModelFiles, settings: Settings) -> Engine:
+    """The engine in this process."""
+    return EmbeddedEngine(
+        files.spec,
+        files.graphs,
+        threads=settings.threads or cores(),
+        provider=settings.provider,
+        precision=settings.precision,
+    )
+
+
 @asynccontextmanager
-async def gateway(settings: Settings) -> AsyncIterator[Running]:
+async def gateway(
+    settings: Settings, engine_for: Callable[[ModelFiles, Settings], Engine] = embedded
+) -> AsyncIterator[Running]:
     """A running gateway, warmed and SERVING.
 
     On exit, in this order: health turns NOT_SERVING, new calls are refused, open calls get
@@ -67,7 +80,9 @@ async def gateway(settings: Settings) -> AsyncIterator[Running]:
         limits = _limits(settings)
         decoders = stack.enter_context(_decoders(settings))
         models = [
-            await stack.enter_async_context(_served(files, settings, limits, decoders, metrics))
+            await stack.enter_async_context(
+                _served(files, engine_for, settings, limits, decoders, metrics)
+            )
             for files in await asyncio.to_thread(_load, settings)
         ]
         admission = Admission(
@@ -123,13 +138,14 @@ def _decoders(settings: Settings) -> Iterator[ThreadPoolExecutor]:
 @asynccontextmanager
 async def _served(
     files: ModelFiles,
+    engine_for: Callable[[ModelFiles, Settings], Engine],
     settings: Settings,
     limits: Limits,
     decoders: ThreadPoolExecutor,
     metrics: Metrics,
 ) -> AsyncIterator[Served]:
     """One model, its engine warm and proved, its label sets embedded, its batches forming."""
-    engine = await asyncio.to_thread(_engine, files, settings)
+    engine = await asyncio.to_thread(engine_for, files, settings)
     try:
         for rows in (1, settings.max_batch):
             await prove(engine, files.spec, rows=rows)
@@ -150,16 +166,6 @@ async def _served(
             yield Served(spec, encoder, engine.description, embedded)
     finally:
         await engine.close()
-
-
-def _engine(files: ModelFiles, settings: Settings) -> Engine:
-    return EmbeddedEngine(
-        files.spec,
-        files.graphs,
-        threads=settings.threads or cores(),
-        provider=settings.provider,
-        precision=settings.precision,
-    )
 
 
 @contextmanager

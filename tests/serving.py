@@ -1,0 +1,49 @@
+"""A gateway for tests: real sockets, the shipped model, the real engine unless a test needs faults."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from diptych import repository
+from diptych.client import AsyncClient
+from diptych.engines.base import Engine
+from diptych.gateway.server import embedded, gateway
+from diptych.repository import ModelFiles
+from diptych.settings import Settings
+from diptych.testing import FaultyEngine
+
+REPOSITORY = Path(__file__).parents[1] / "model_repository"
+SHAPES = repository.load(REPOSITORY, "shapes")
+
+
+def local(**changes: Any) -> Settings:
+    """Settings for a gateway on a free loopback port that stops quickly."""
+    usual: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "drain_s": 5.0}
+    return Settings(repository=REPOSITORY, **{**usual, **changes})
+
+
+@asynccontextmanager
+async def served(**changes: Any) -> AsyncIterator[AsyncClient]:
+    """A client of a running gateway."""
+    async with gateway(local(**changes)) as running, AsyncClient(running.address) as client:
+        yield client
+
+
+@asynccontextmanager
+async def faulty(**changes: Any) -> AsyncIterator[tuple[AsyncClient, FaultyEngine]]:
+    """A client of a running gateway, and its engine's faults."""
+    engines: list[FaultyEngine] = []
+
+    def engine_for(files: ModelFiles, settings: Settings) -> Engine:
+        engines.append(FaultyEngine(embedded(files, settings), files.spec))
+        return engines[0]
+
+    async with (
+        gateway(local(**changes), engine_for) as running,
+        AsyncClient(running.address) as client,
+    ):
+        engines[0].batches.clear()  # the warm-up's
+        yield client, engines[0]
