@@ -1,9 +1,10 @@
-"""A gateway for tests: real sockets, the shipped model, the real engine unless a test needs faults."""
+"""A gateway for tests: real sockets, the shipped model, and the real engine or its faults."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ from diptych.repository import ModelFiles
 from diptych.settings import Settings
 from diptych.testing import FaultyEngine
 
-REPOSITORY = Path(__file__).parents[1] / "model_repository"
+REPOSITORY = Path(
+    __import__("os").environ.get("PROBE_REPO") or Path(__file__).parents[1] / "model_repository"
+)
 SHAPES = repository.load(REPOSITORY, "shapes")
 
 
 def local(**changes: Any) -> Settings:
     """Settings for a gateway on a free loopback port that stops quickly."""
     usual: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "drain_s": 5.0}
-    return Settings(repository=REPOSITORY, **{**usual, **changes})
+    return Settings(**{"repository": REPOSITORY, **usual, **changes})
 
 
 @asynccontextmanager
@@ -32,18 +35,26 @@ async def served(**changes: Any) -> AsyncIterator[AsyncClient]:
         yield client
 
 
+@dataclass(frozen=True)
+class Faulty:
+    """A running gateway whose engine can be made to fail."""
+
+    address: str
+    engine: FaultyEngine
+
+    def client(self, **how: Any) -> AsyncClient:
+        """A client that tells what the server said first, unless told to try again."""
+        return AsyncClient(self.address, **{"retries": False, **how})
+
+
 @asynccontextmanager
-async def faulty(**changes: Any) -> AsyncIterator[tuple[AsyncClient, FaultyEngine]]:
-    """A client of a running gateway, and its engine's faults."""
+async def faulty(**changes: Any) -> AsyncIterator[Faulty]:
     engines: list[FaultyEngine] = []
 
     def engine_for(files: ModelFiles, settings: Settings) -> Engine:
         engines.append(FaultyEngine(embedded(files, settings), files.spec))
         return engines[0]
 
-    async with (
-        gateway(local(**changes), engine_for) as running,
-        AsyncClient(running.address) as client,
-    ):
+    async with gateway(local(**changes), engine_for) as running:
         engines[0].batches.clear()  # the warm-up's
-        yield client, engines[0]
+        yield Faulty(running.address, engines[0])

@@ -49,14 +49,6 @@ _SERVICE_CONFIG = {
         }
     ],
 }
-_OPTIONS: list[tuple[str, Any]] = [
-    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    # Larger requests are sent once and never again; the default of 256 KiB is one image.
-    ("grpc.per_rpc_retry_buffer_size", 64 * 2**20),
-    ("grpc.keepalive_time_ms", 30_000),
-]
 
 
 class Client:
@@ -68,10 +60,11 @@ class Client:
     Every call raises the errors of `diptych.errors`, as embedding.proto lists their statuses.
     """
 
-    def __init__(self, address: str, *, timeout_s: float = 30.0) -> None:
-        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+    def __init__(self, address: str, *, timeout_s: float = 30.0, retries: bool = True) -> None:
+        """`timeout_s` is the deadline of each unary call; its retries happen within it."""
+        self._channel = grpc.insecure_channel(address, options=_options(retries))
         self._stub = rpc.EmbeddingServiceStub(self._channel)
-        self._timeout_s = timeout_s  # deadline of each unary call
+        self._timeout_s = timeout_s
 
     def embed(
         self, inputs: Sequence[Input], options: Options = DEFAULTS, *, half: bool = False
@@ -156,10 +149,10 @@ class AsyncClient:
         vectors = (await client.embed([Path("cat.jpg"), "a photo of a cat"])).vectors  # [2, D]
     """
 
-    def __init__(self, address: str, *, timeout_s: float = 30.0) -> None:
-        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+    def __init__(self, address: str, *, timeout_s: float = 30.0, retries: bool = True) -> None:
+        self._channel = grpc.aio.insecure_channel(address, options=_options(retries))
         self._stub: rpc.EmbeddingServiceAsyncStub = rpc.EmbeddingServiceStub(self._channel)
-        self._timeout_s = timeout_s  # deadline of each unary call
+        self._timeout_s = timeout_s
 
     async def embed(
         self, inputs: Sequence[Input], options: Options = DEFAULTS, *, half: bool = False
@@ -254,6 +247,18 @@ def _status(exc: Any) -> status_pb2.Status:
         if key == _DETAILS_KEY:
             return status_pb2.Status.FromString(value)
     return status_pb2.Status(code=exc.code().value[0], message=exc.details() or exc.code().name)
+
+
+def _options(retries: bool) -> list[tuple[str, Any]]:
+    return [
+        ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+        ("grpc.enable_retries", int(retries)),
+        # Larger requests are sent once and never again; the default of 256 KiB is one image.
+        ("grpc.per_rpc_retry_buffer_size", 64 * 2**20),
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.keepalive_time_ms", 30_000),
+    ]
 
 
 def _first(options: Options, half: bool) -> pb.EmbedStreamRequest:

@@ -95,13 +95,14 @@ class Encoder:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         """Batches are formed and run within this."""
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(batcher.serve()) for batcher in (self._images, self._texts)]
-            try:
-                yield
-            finally:
-                for task in tasks:
-                    task.cancel()
+        with one_reason():
+            async with asyncio.TaskGroup() as group:
+                serving = [group.create_task(b.serve()) for b in (self._images, self._texts)]
+                try:
+                    yield
+                finally:
+                    for task in serving:
+                        task.cancel()
 
     async def embed(self, item: Input, reading: Reading) -> Embedded:
         """One input to its unit vector.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import uuid
@@ -37,6 +38,13 @@ class Calls(grpc.aio.ServerInterceptor):
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._open = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def idle(self) -> None:
+        """Wait until no call is open."""
+        await self._idle.wait()
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -79,6 +87,8 @@ class Calls(grpc.aio.ServerInterceptor):
     ) -> Iterator[Callable[[Exception, str], status_pb2.Status]]:
         labels = (kind, *method.removeprefix("/").split("/"))
         self._metrics.started.labels(*labels).inc()
+        self._open += 1
+        self._idle.clear()
         started = time.perf_counter()
         code = grpc.StatusCode.CANCELLED  # unless it ends otherwise
 
@@ -92,6 +102,9 @@ class Calls(grpc.aio.ServerInterceptor):
             yield ended
             code = grpc.StatusCode.OK
         finally:
+            self._open -= 1
+            if not self._open:
+                self._idle.set()
             self._metrics.handled.labels(*labels, code.name).inc()
             self._metrics.handling.labels(*labels).observe(time.perf_counter() - started)
 

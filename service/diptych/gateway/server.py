@@ -38,6 +38,7 @@ SERVICES = [pb.DESCRIPTOR.services_by_name["EmbeddingService"].full_name]
 
 _MAX_STREAMS = 256  # calls at once on one connection; more wait at the caller
 _CONNECTION_AGE_MS = 5 * 60 * 1000  # then callers look up the addresses anew and find new pods
+_LAST_WORDS_S = 0.1  # for the last answers to be written
 _MIN_PING_MS = 10_000  # clients may send keepalive pings this often
 
 
@@ -151,7 +152,7 @@ async def _served(
             await prove(engine, files.spec, rows=rows)
         encoder = Encoder(
             files.spec,
-            TextTokenizer(files.tokenizer, files.spec.text, max_characters=limits.text_characters),
+            TextTokenizer(files.tokenizer, files.spec.text, max_chars=limits.text_characters),
             engine,
             decoders,
             image_limits=limits.image,
@@ -188,7 +189,8 @@ def _metrics_server(settings: Settings, metrics: Metrics) -> Iterator[str | None
 async def _listening(
     settings: Settings, servicer: EmbeddingServicer, metrics: Metrics
 ) -> AsyncIterator[str]:
-    server = grpc.aio.server(interceptors=[Calls(metrics)], options=_options(settings))
+    calls = Calls(metrics)
+    server = grpc.aio.server(interceptors=[calls], options=_options(settings))
     healthy = health.aio.HealthServicer()
     # The library says SERVING for "" from the start: liveness too waits for a proved engine.
     await healthy.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -208,7 +210,16 @@ async def _listening(
         yield f"{settings.host}:{port}"
     finally:
         await healthy.enter_graceful_shutdown()
-        await server.stop(settings.drain_s)
+        await _drain(server, calls, settings.drain_s)
+
+
+async def _drain(server: grpc.aio.Server, calls: Calls, drain_s: float) -> None:
+    """Refuse new calls, wait for open ones; not for health watches, which never end alone."""
+    stopping = asyncio.create_task(server.stop(drain_s))
+    idle = asyncio.create_task(calls.idle())
+    await asyncio.wait([stopping, idle], return_when=asyncio.FIRST_COMPLETED)
+    idle.cancel()
+    await asyncio.gather(server.stop(_LAST_WORDS_S), stopping)
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:

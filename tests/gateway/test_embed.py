@@ -1,28 +1,23 @@
-"""EmbeddingService through a real socket, on the shipped model and the real engine."""
+"""Embed through a real socket, on the shipped model and the real engine."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 
+import grpc
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from diptych.client import AsyncClient, Client
-from diptych.errors import (
-    BadInput,
-    DeadlinePassed,
-    DiptychError,
-    EngineFailed,
-    EngineUnavailable,
-    NotFound,
-    Overloaded,
-    SpaceMismatch,
-)
+from diptych.errors import BadInput, DiptychError, NotFound, SpaceMismatch
+from diptych.gateway.server import gateway
+from diptych.preprocess.images import decode_image
 from diptych.wire import Options
 from tests.drawing import PICTURES, encoded, photo, red_circle
-from tests.serving import SHAPES, faulty, local, served
+from tests.serving import SHAPES, local, served
 
 SPEC = SHAPES.spec
 CIRCLE = encoded(red_circle())
@@ -30,8 +25,6 @@ CIRCLE = encoded(red_circle())
 
 def bomb() -> bytes:
     """A small PNG of 178 megapixels."""
-    from PIL import Image
-
     return encoded(Image.new("1", (13_400, 13_300)), compress_level=9)
 
 
@@ -53,7 +46,9 @@ async def test_vectors_come_back_in_order_and_of_unit_length() -> None:
 async def test_a_reply_says_of_which_space_it_is() -> None:
     async with served() as client:
         space = (await client.embed(["a"])).space
-        pinned = await client.embed(["a"], Options("shapes", expected_fingerprint=space.fingerprint))
+        pinned = await client.embed(
+            ["a"], Options("shapes", expected_fingerprint=space.fingerprint)
+        )
         with pytest.raises(SpaceMismatch, match="cannot be compared"):
             await client.embed(["a"], Options(expected_fingerprint="0" * 64))
     assert pinned.space == space
@@ -81,8 +76,6 @@ async def test_float16_vectors_are_the_float32_ones_rounded() -> None:
 
 
 async def test_ready_pixels_are_the_picture_they_were_cut_from() -> None:
-    from diptych.preprocess.images import decode_image
-
     pixels = decode_image(CIRCLE, SPEC.image)
     async with served() as client:
         decoded, ready = (await client.embed([CIRCLE, pixels])).vectors
@@ -169,123 +162,21 @@ async def test_every_broken_rule_of_a_request_is_named_at_once() -> None:
 
 @pytest.mark.parametrize("method", ["Embed", "Score", "ListModels"])
 async def test_a_malformed_message_is_our_own_error(method: str) -> None:
-    import grpc
-
     async with served() as client:
         call = client._channel.unary_unary(f"/diptych.v1.EmbeddingService/{method}")
-        with pytest.raises(grpc.RpcError) as caught:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call(b"\xff\xff\xff\xff")
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "not a protobuf message" in str(caught.value.details())
 
 
-async def test_a_full_server_refuses_at_once_and_says_when_to_try_again() -> None:
-    async with faulty(max_waiting_inputs=2) as (client, engine):
-        engine.gate.clear()
-        held = asyncio.create_task(client.embed(["a", "b"]))
-        await asyncio.sleep(0.1)
-        started = time.perf_counter()
-        with pytest.raises(Overloaded, match="2 inputs are already being worked on"):
-            await _without_retries(client).embed(["c"])
-        assert time.perf_counter() - started < 0.1
-        engine.gate.set()
-        assert (await held).vectors.shape[0] == 2
-
-
-def _without_retries(client: AsyncClient) -> AsyncClient:
-    """The same client, on a channel that tells what the server said first."""
-    import grpc
-
-    from diptych.v1 import embedding_pb2_grpc as rpc
-
-    target = client._channel._channel.target().decode()  # type: ignore[attr-defined]
-    client._channel = grpc.aio.insecure_channel(target, options=[("grpc.enable_retries", 0)])
-    client._stub = rpc.EmbeddingServiceStub(client._channel)
-    return client
-
-
-async def test_a_client_tries_again_until_there_is_room() -> None:
-    async with faulty(max_waiting_inputs=1) as (client, engine):
-        engine.gate.clear()
-        held = asyncio.create_task(client.embed(["a"]))
-        await asyncio.sleep(0.1)
-        patient = asyncio.create_task(client.embed(["b"]))
-        await asyncio.sleep(0.1)
-        engine.gate.set()
-        assert (await held).vectors.shape == (await patient).vectors.shape
-
-
-async def test_work_whose_deadline_passed_is_dropped_and_not_computed() -> None:
-    async with faulty() as (client, engine):
-        engine.gate.clear()
-        held = asyncio.create_task(client.embed(["a"]))
-        await asyncio.sleep(0.1)
-        client._timeout_s = 0.1
-        with pytest.raises(DeadlinePassed):
-            await client.embed(["b", "c"])
-        client._timeout_s = 10
-        engine.gate.set()
-        await held
-        await client.embed(["d"])
-    assert [rows for _, rows in engine.batches] == [1, 1]
-
-
-@pytest.mark.parametrize(
-    "nonsense",
-    [
-        np.full((1, SPEC.embed_dim), np.nan, np.float32),
-        np.zeros((1, SPEC.embed_dim), np.float32),
-        np.ones((1, SPEC.embed_dim - 1), np.float32),
-        np.ones((2, SPEC.embed_dim), np.float32),
-        np.ones((1, SPEC.embed_dim), np.float64),
-        np.ones(0, np.float32),
-    ],
-    ids=["NaN", "zeros", "too few columns", "too many rows", "float64", "nothing"],
-)
-async def test_nonsense_from_the_engine_is_never_a_vector(nonsense: object) -> None:
-    async with faulty() as (client, engine):
-        engine.answer = nonsense  # type: ignore[assignment]
-        [result] = (await client.embed(["a"])).results
-    assert isinstance(result, EngineFailed)
-
-
-async def test_an_engine_that_is_away_is_unavailable() -> None:
-    async with faulty() as (client, engine):
-        engine.failure = EngineUnavailable("the engine is away")
-        with pytest.raises(EngineUnavailable, match="the engine is away"):
-            await client.embed(["a"])
-
-
-async def test_the_unforeseen_is_internal_and_tells_nothing(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async with faulty() as (client, engine):
-        engine.failure = RuntimeError("secret detail")
-        with pytest.raises(EngineFailed) as caught:
-            await client.embed(["a"])
-    message = str(caught.value)
-    assert message.startswith("internal error ")
-    assert "secret" not in message
-    assert message.split()[-1] in caplog.text  # the id leads to the log
-    assert "secret detail" in caplog.text
-
-
-async def test_open_calls_finish_when_the_server_is_told_to_stop() -> None:
-    from diptych.gateway.server import gateway
-
-    async with faulty() as (client, engine):
-        engine.gate.clear()
-        held = asyncio.create_task(client.embed(["a"]))
-        await asyncio.sleep(0.1)
-        asyncio.get_running_loop().call_later(0.5, engine.gate.set)
-        # leaving the block stops the server while the call is open
-    assert (await held).vectors.shape == (1, SPEC.embed_dim)
-    assert gateway
-
-
 async def test_sixty_four_callers_get_the_vectors_they_would_get_alone() -> None:
-    captions = [f"a {size} {c} {s}" for size in ("small", "large") for c in ("red", "blue", "green")
-                for s in ("circle", "square", "star", "cross")]
+    captions = [
+        f"a {size} {c} {s}"
+        for size in ("small", "large")
+        for c in ("red", "blue", "green")
+        for s in ("circle", "square", "star", "cross")
+    ]
     pictures = [path.read_bytes() for path in sorted(PICTURES.iterdir()) if path.is_file()]
     items: list[bytes | str] = [*captions, *pictures]
     async with served() as client:
@@ -306,8 +197,6 @@ async def test_sixty_four_callers_get_the_vectors_they_would_get_alone() -> None
 
 def test_the_plain_client_answers_as_the_async_one() -> None:
     async def both() -> None:
-        from diptych.gateway.server import gateway
-
         async with gateway(local()) as running, AsyncClient(running.address) as client:
             theirs = await client.embed(["a star", CIRCLE])
             ours = await asyncio.to_thread(_plain, running.address)

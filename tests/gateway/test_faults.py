@@ -1,0 +1,134 @@
+"""When there is no room, no time, or no sense in the engine's answer: through a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import grpc
+import numpy as np
+import pytest
+
+from diptych.errors import DeadlinePassed, EngineFailed, EngineUnavailable, Overloaded
+from diptych.gateway.status import PUSHBACK_KEY
+from tests.serving import SHAPES, faulty, local
+
+D = SHAPES.spec.embed_dim
+
+
+async def test_a_full_server_refuses_at_once_and_says_when_to_try_again() -> None:
+    async with faulty(max_waiting_inputs=2) as server, server.client() as client:
+        server.engine.gate.clear()
+        held = asyncio.create_task(client.embed(["a", "b"]))
+        await asyncio.sleep(0.1)
+        started = time.perf_counter()
+        with pytest.raises(Overloaded, match="2 inputs are already being worked on") as caught:
+            await client.embed(["c"])
+        assert time.perf_counter() - started < 0.1
+        cause = caught.value.__cause__
+        assert isinstance(cause, grpc.aio.AioRpcError)
+        assert dict(cause.trailing_metadata() or ())[PUSHBACK_KEY] == "250"
+        server.engine.gate.set()
+        assert (await held).vectors.shape == (2, D)
+
+
+async def test_a_client_tries_again_until_there_is_room() -> None:
+    async with faulty(max_waiting_inputs=1) as server, server.client(retries=True) as client:
+        server.engine.gate.clear()
+        held = asyncio.create_task(client.embed(["a"]))
+        await asyncio.sleep(0.1)
+        patient = asyncio.create_task(client.embed(["b"]))
+        await asyncio.sleep(0.1)
+        server.engine.gate.set()
+        assert (await held).vectors.shape == (await patient).vectors.shape
+
+
+async def test_work_whose_deadline_passed_is_dropped_and_not_computed() -> None:
+    async with faulty() as server, server.client() as client:
+        server.engine.gate.clear()
+        held = asyncio.create_task(client.embed(["a"]))
+        await asyncio.sleep(0.1)
+        async with server.client(timeout_s=0.1) as hasty:
+            with pytest.raises(DeadlinePassed):
+                await hasty.embed(["b", "c"])
+        server.engine.gate.set()
+        await held
+        await client.embed(["d"])
+    assert [rows for _, rows in server.engine.batches] == [1, 1]
+
+
+async def test_a_cancelled_call_is_dropped_and_not_computed() -> None:
+    async with faulty() as server, server.client() as client:
+        server.engine.gate.clear()
+        held = asyncio.create_task(client.embed(["a"]))
+        await asyncio.sleep(0.1)
+        gone = asyncio.create_task(client.embed(["b", "c"]))
+        await asyncio.sleep(0.1)
+        gone.cancel()
+        await asyncio.sleep(0.1)
+        server.engine.gate.set()
+        await held
+        await client.embed(["d"])
+    assert [rows for _, rows in server.engine.batches] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        np.full((1, D), np.nan, np.float32),
+        np.zeros((1, D), np.float32),
+        np.ones((1, D - 1), np.float32),
+        np.ones((2, D), np.float32),
+        np.ones((1, D), np.float64),
+        np.ones(0, np.float32),
+    ],
+    ids=["NaN", "zeros", "too few columns", "too many rows", "float64", "nothing"],
+)
+async def test_nonsense_from_the_engine_is_never_a_vector(nonsense: np.ndarray) -> None:  # type: ignore[type-arg]
+    async with faulty() as server, server.client() as client:
+        server.engine.answer = nonsense
+        [result] = (await client.embed(["a"])).results
+    assert isinstance(result, EngineFailed)
+
+
+async def test_an_engine_that_is_away_is_unavailable() -> None:
+    async with faulty() as server, server.client() as client:
+        server.engine.failure = EngineUnavailable("the engine is away")
+        with pytest.raises(EngineUnavailable, match="the engine is away"):
+            await client.embed(["a"])
+
+
+async def test_the_unforeseen_is_internal_and_tells_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with faulty() as server, server.client() as client:
+        server.engine.failure = RuntimeError("secret detail")
+        with pytest.raises(EngineFailed) as caught:
+            await client.embed(["a"])
+    message = str(caught.value)
+    assert message.startswith("internal error ")
+    assert "secret" not in message
+    assert message.split()[-1] in caplog.text  # the id leads to the log
+    assert "secret detail" in caplog.text
+
+
+async def test_an_engine_that_proves_wrong_is_never_served() -> None:
+    from diptych.gateway.server import embedded, gateway
+    from diptych.testing import FaultyEngine
+
+    def wrong(files: object, settings: object) -> FaultyEngine:
+        engine = FaultyEngine(embedded(SHAPES, local()), SHAPES.spec)
+        engine.answer = np.ones((1, D), np.float32)
+        return engine
+
+    with pytest.raises(EngineFailed, match="canary has cosine"):
+        async with gateway(local(), wrong):
+            pytest.fail("served")
+
+
+async def test_one_callers_fault_leaves_the_server_well() -> None:
+    async with faulty() as server, server.client() as client:
+        server.engine.failure = EngineFailed("no")
+        assert isinstance((await client.embed(["a"])).results[0], EngineFailed)
+        server.engine.failure = None
+        assert (await client.embed(["a"])).vectors.shape == (1, D)
