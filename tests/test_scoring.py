@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from diptych.contract import Matrix
-from diptych.scoring import Measure, ensemble, score, score_pairs, shorten, top, unit
+from diptych.scoring import Measure, Scores, ensemble, score, score_pairs, shorten, top, unit
 
 RANDOM = np.random.default_rng(0)
 
@@ -81,5 +81,5 @@ def test_shortened_vectors_are_unit_vectors_again() -> None:
     arrays(np.float32, st.integers(1, 60), elements=st.integers(-5, 5).map(float)),
     st.integers(1, 70),
 )
-def test_top_is_a_stable_sort_cut_short(scores: np.ndarray, k: int) -> None:  # type: ignore[type-arg]
+def test_top_is_a_stable_sort_cut_short(scores: Scores, k: int) -> None:
     assert top(scores, k).tolist() == np.argsort(-scores, kind="stable")[:k].tolist()

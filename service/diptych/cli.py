@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 
 import cyclopts
 import uvloop
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 from cyclopts.types import ExistingFile
 from rich.console import Console
 from rich.table import Table
@@ -26,11 +27,12 @@ from diptych.wire import MeasureName, Options, Ranked, Vectors
 app = cyclopts.App(
     name="diptych",
     help="CLIP-style dual encoders over gRPC: images and texts in, vectors and scores out.",
-    config=cyclopts.config.Env(settings.PREFIX, command=False),
 )
+server = cyclopts.App(name="serve", config=cyclopts.config.Env(settings.PREFIX, command=False))
+app.command(server)
 out = Console(highlight=False)
 
-Address = Annotated[str, Parameter(help="HOST:PORT of a running gateway.", env_var=())]
+Address = Annotated[str, Parameter(help="HOST:PORT of a running gateway.")]
 AsJson = Annotated[
     bool, Parameter(name="--json", negative="", help="One JSON object per line, for programs.")
 ]
@@ -39,15 +41,29 @@ ModelName = Annotated[str, Parameter(help="Which model; by default the server's 
 
 def main() -> None:
     """One clear line for whatever a user can mend, and never a traceback for it."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         app()
-    except (DiptychError, OSError, ValueError) as exc:
+    except (DiptychError, OSError) as exc:
         sys.exit(f"diptych: {exc}")  # status 1
+    except ValueError as exc:  # a setting out of range, or unknown
+        print(f"diptych: {exc}", file=sys.stderr)  # noqa: T201 (rich would colour it)
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-@app.command
+def _in_order(_: type, tokens: Sequence[Token]) -> list[str]:
+    """Both options in one list, so that their order on the command line is kept."""
+    return [f"{token.keyword}={token.value}" for token in tokens]
+
+
+def _kind_and_value(item: str) -> tuple[str, str]:
+    kind, _, value = item.partition("=")
+    return kind.removeprefix("--"), value
+
+
+@server.default
 def serve(options: Annotated[Settings, Parameter(name="*")] = Settings()) -> None:  # noqa: B008 (frozen)
     """Serve a model repository until SIGTERM or Ctrl+C.
 
@@ -69,7 +85,7 @@ def embed(
         Parameter(
             name=["--image", "--text"],
             negative="",
-            converter=lambda _, tokens: [(t.keyword, t.value) for t in tokens],
+            converter=_in_order,
             help="An image file, or a text. Repeat either, in any order.",
         ),
     ],
@@ -83,7 +99,7 @@ def embed(
 
     Example: diptych embed --address localhost:50051 --image cat.jpg --text "a cat" --json
     """
-    pairs = [(str(kind).removeprefix("--"), value) for kind, value in inputs]
+    pairs = [_kind_and_value(item) for item in inputs]
     items = [Path(value) if kind == "image" else value for kind, value in pairs]
     with Client(address) as client:
         reply = client.embed(items, Options(model=model, truncate=truncate))

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import contextmanager
 from itertools import chain
 from types import TracebackType
@@ -169,7 +176,7 @@ class AsyncClient:
         *,
         half: bool = False,
         timeout_s: float | None = None,
-    ) -> AsyncIterator[StreamResult]:
+    ) -> AsyncGenerator[StreamResult, None]:
         """As `Client.embed_stream`."""
         first = _first(options, half)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import grpc
 import numpy as np
@@ -15,7 +16,7 @@ from diptych.client import AsyncClient, Client
 from diptych.errors import BadInput, DiptychError, NotFound, SpaceMismatch
 from diptych.gateway.server import gateway
 from diptych.preprocess.images import decode_image
-from diptych.wire import Options
+from diptych.wire import Options, Vectors
 from tests.drawing import PICTURES, encoded, photo, red_circle
 from tests.serving import SHAPES, local, served
 
@@ -163,7 +164,7 @@ async def test_every_broken_rule_of_a_request_is_named_at_once() -> None:
 @pytest.mark.parametrize("method", ["Embed", "Score", "ListModels"])
 async def test_a_malformed_message_is_our_own_error(method: str) -> None:
     async with served() as client:
-        call = client._channel.unary_unary(f"/diptych.v1.EmbeddingService/{method}")
+        call: Any = client._channel.unary_unary(f"/diptych.v1.EmbeddingService/{method}")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call(b"\xff\xff\xff\xff")
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -205,7 +206,7 @@ def test_the_plain_client_answers_as_the_async_one() -> None:
     asyncio.run(both())
 
 
-def _plain(address: str) -> object:
+def _plain(address: str) -> Vectors:
     with Client(address) as client:
         assert client.models().models[0].space.model == "shapes"
         assert client.score([CIRCLE], ["a red circle", "a blue square"]).scores.argmax() == 0

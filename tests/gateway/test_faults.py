@@ -9,8 +9,11 @@ import grpc
 import numpy as np
 import pytest
 
+from diptych.engines.base import Array
 from diptych.errors import DeadlinePassed, EngineFailed, EngineUnavailable, Overloaded
+from diptych.gateway.server import embedded, gateway
 from diptych.gateway.status import PUSHBACK_KEY
+from diptych.testing import FaultyEngine
 from tests.serving import SHAPES, faulty, local
 
 D = SHAPES.spec.embed_dim
@@ -84,7 +87,7 @@ async def test_a_cancelled_call_is_dropped_and_not_computed() -> None:
     ],
     ids=["NaN", "zeros", "too few columns", "too many rows", "float64", "nothing"],
 )
-async def test_nonsense_from_the_engine_is_never_a_vector(nonsense: np.ndarray) -> None:  # type: ignore[type-arg]
+async def test_nonsense_from_the_engine_is_never_a_vector(nonsense: Array) -> None:
     async with faulty() as server, server.client() as client:
         server.engine.answer = nonsense
         [result] = (await client.embed(["a"])).results
@@ -113,9 +116,6 @@ async def test_the_unforeseen_is_internal_and_tells_nothing(
 
 
 async def test_an_engine_that_proves_wrong_is_never_served() -> None:
-    from diptych.gateway.server import embedded, gateway
-    from diptych.testing import FaultyEngine
-
     def wrong(files: object, settings: object) -> FaultyEngine:
         engine = FaultyEngine(embedded(SHAPES, local()), SHAPES.spec)
         engine.answer = np.ones((1, D), np.float32)

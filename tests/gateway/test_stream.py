@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 
 import numpy as np
 import pytest
@@ -83,7 +83,7 @@ async def test_a_stream_yields_room_to_calls() -> None:
         assert len(await found) == 50
 
 
-async def _all(stream: AsyncIterator[object]) -> list[object]:
+async def _all(stream: AsyncIterable[object]) -> list[object]:
     return [item async for item in stream]
 
 

@@ -70,7 +70,7 @@ def decode_image(
     Raises:
         BadInput: at `image`; empty, over a limit, of another format, or not decodable.
     """
-    _hush_plugins()
+    _hush_pillow()
     image = _opened(data, limits)
     try:
         return np.asarray(_squared(_loaded(image, spec, exif, exact), spec, limits))
@@ -95,13 +95,14 @@ def _bad(problem: str) -> BadInput:
     return BadInput.at("image", problem)
 
 
-# What a plugin warns about odd tags quotes the file, and Python remembers each text for ever.
-_QUIET = ("ignore", None, UserWarning, re.compile(r"PIL\.\w+ImagePlugin"), 0)
+# Pillow's warnings about odd files quote them, and Python remembers each text for ever.
+_QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
 
-def _hush_plugins() -> None:
+def _hush_pillow() -> None:
+    """Keep one process-wide filter in front; catch_warnings() is not safe among threads."""
     if warnings.filters[0] != _QUIET:
-        warnings.filterwarnings("ignore", category=UserWarning, module=_QUIET[3].pattern)
+        warnings.filterwarnings("ignore", module=_QUIET[3].pattern)
 
 
 def _opened(data: bytes, limits: ImageLimits) -> ImageFile.ImageFile:
