@@ -20,7 +20,7 @@ from diptych import settings, wire
 from diptych.client import Client
 from diptych.demo import PICTURES, run_demo
 from diptych.errors import DiptychError
-from diptych.gateway.server import Running, gateway, until_told
+from diptych.gateway.server import Running, gateway, told_to_stop
 from diptych.settings import Settings
 from diptych.wire import MeasureName, Options, Ranked, Vectors
 
@@ -63,6 +63,12 @@ def _kind_and_value(item: str) -> tuple[str, str]:
     return kind.removeprefix("--"), value
 
 
+def _file(path: str) -> Path:
+    if not Path(path).is_file():
+        raise ValueError(f"--image {path}: no such file")
+    return Path(path)
+
+
 @server.default
 def serve(options: Annotated[Settings, Parameter(name="*")] = Settings()) -> None:  # noqa: B008 (frozen)
     """Serve a model repository until SIGTERM or Ctrl+C.
@@ -100,7 +106,7 @@ def embed(
     Example: diptych embed --address localhost:50051 --image cat.jpg --text "a cat" --json
     """
     pairs = [_kind_and_value(item) for item in inputs]
-    items = [Path(value) if kind == "image" else value for kind, value in pairs]
+    items = [_file(value) if kind == "image" else value for kind, value in pairs]
     with Client(address) as client:
         reply = client.embed(items, Options(model=model, truncate=truncate))
     for (kind, value), result in zip(pairs, reply.results, strict=True):
@@ -188,10 +194,11 @@ def demo(*, repository: Path = Path("model_repository"), pictures: Path = PICTUR
 
 
 async def _serve(options: Settings) -> None:
+    told = told_to_stop()
     async with gateway(options) as running:
         _introduce(running, options)
         out.print(f"listening on {running.address}")
-        await until_told()
+        await told.wait()
         out.print("stopping: refusing new calls, finishing open ones")
 
 

@@ -11,6 +11,8 @@ from typing import Literal
 
 PREFIX = "DIPTYCH_"
 
+_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # of cgroup v2: quota and period, or "max"
+
 
 def cores() -> int:
     """Processors this process may use: its affinity, and the CPU quota of its cgroup.
@@ -19,7 +21,7 @@ def cores() -> int:
     """
     own = len(os.sched_getaffinity(0))
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = _CPU_MAX.read_text().split()
         return own if quota == "max" else max(1, min(own, math.ceil(int(quota) / int(period))))
     except (OSError, ValueError):  # cgroup v1, or none
         return own

@@ -96,13 +96,13 @@ async def gateway(
         yield Running(address, metrics_address, models)
 
 
-async def until_told() -> None:
-    """Wait for SIGTERM (Kubernetes) or SIGINT (Ctrl+C)."""
+def told_to_stop() -> asyncio.Event:
+    """Set by SIGTERM (Kubernetes) or SIGINT (Ctrl+C) from now on, during start-up too."""
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    await told.wait()
+    return told
 
 
 def _limits(settings: Settings) -> Limits:

@@ -1,0 +1,119 @@
+"""The engine in this process, on the shipped model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diptych.canary import prove
+from diptych.contract import Tower, canary_pixels, canary_tokens
+from diptych.engines import embedded
+from diptych.engines.base import PIXELS, TOKENS, Array, check_answer
+from diptych.engines.embedded import EmbeddedEngine
+from diptych.errors import BadRepository, EngineFailed
+from diptych.scoring import unit
+from diptych.settings import cores
+from tests.serving import SHAPES
+
+SPEC = SHAPES.spec
+D = SPEC.embed_dim
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[EmbeddedEngine]:
+    engine = EmbeddedEngine(SPEC, SHAPES.graphs, threads=cores())
+    yield engine
+    await engine.close()
+
+
+async def test_the_canary_answers_as_the_reference_did(engine: EmbeddedEngine) -> None:
+    await prove(engine, SPEC)
+    await prove(engine, SPEC, rows=64)
+
+
+async def test_another_models_canary_is_noticed(engine: EmbeddedEngine) -> None:
+    turned = SPEC.canary.model_copy(update={"text": SPEC.canary.text[1:] + SPEC.canary.text[:1]})
+    with pytest.raises(EngineFailed, match="the text tower's canary has cosine"):
+        await prove(engine, SPEC.model_copy(update={"canary": turned}))
+
+
+async def test_only_the_outputs_asked_for_come_back(engine: EmbeddedEngine) -> None:
+    tokens = canary_tokens(SPEC.text)[None]
+    wanted = ["last_hidden_state", "pooled", "penultimate_hidden_state"]
+    answer = await engine.run(Tower.TEXT, {TOKENS: tokens}, wanted)
+    assert list(answer) == wanted
+    assert answer["pooled"].shape == (1, SPEC.text_hidden_size)
+    assert answer["last_hidden_state"].shape == (1, tokens.shape[1], SPEC.text_hidden_size)
+
+
+async def test_a_texts_vector_does_not_depend_on_its_padding(engine: EmbeddedEngine) -> None:
+    tokens = canary_tokens(SPEC.text)
+    lengths = (len(tokens), 16, SPEC.text.context_length)
+    vectors = []
+    for length in lengths:
+        padded = np.full((1, length), SPEC.text.pad_id, np.int64)
+        padded[0, : len(tokens)] = tokens
+        answer = await engine.run(Tower.TEXT, {TOKENS: padded}, ["text_embeds"])
+        vectors.append(unit(answer["text_embeds"])[0])
+    assert min(float(vectors[0] @ other) for other in vectors) >= 0.9999
+
+
+async def test_batches_of_both_towers_run_side_by_side(engine: EmbeddedEngine) -> None:
+    pixels, tokens = canary_pixels(SPEC.image)[None], canary_tokens(SPEC.text)[None]
+    runs = [engine.run(Tower.IMAGE, {PIXELS: pixels}, ["image_embeds"]) for _ in range(8)]
+    runs += [engine.run(Tower.TEXT, {TOKENS: tokens}, ["text_embeds"]) for _ in range(8)]
+    answers = await asyncio.gather(*runs)
+    assert all(next(iter(answer.values())).shape == (1, D) for answer in answers)
+
+
+async def test_what_the_graph_refuses_is_an_engine_failure_without_its_text(
+    engine: EmbeddedEngine,
+) -> None:
+    with pytest.raises(EngineFailed) as caught:
+        await engine.run(Tower.TEXT, {TOKENS: np.zeros((1, 3, 3), np.int64)}, ["text_embeds"])
+    assert str(caught.value) == "the text tower failed"
+
+
+def test_a_graph_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    broken = tmp_path / "model.onnx"
+    broken.write_bytes(b"not a graph")
+    graphs = {Tower.IMAGE: broken, Tower.TEXT: SHAPES.graphs[Tower.TEXT]}
+    with pytest.raises(BadRepository, match="not a graph ONNX Runtime can load"):
+        EmbeddedEngine(SPEC, graphs, threads=1)
+
+
+def test_the_provider_is_chosen_by_what_this_machine_offers() -> None:
+    offered = embedded._openvino_device() is not None
+    expected = "OpenVINOExecutionProvider" if offered else "CPUExecutionProvider"
+    assert expected in EmbeddedEngine(SPEC, SHAPES.graphs, threads=1).description
+    plain = EmbeddedEngine(SPEC, SHAPES.graphs, threads=1, provider="cpu")
+    assert "CPUExecutionProvider, fp32, 1 threads" in plain.description
+    if not offered:
+        with pytest.raises(BadRepository, match="not offered for this machine's CPU"):
+            EmbeddedEngine(SPEC, SHAPES.graphs, threads=1, provider="openvino")
+
+
+def test_openvino_is_left_out_where_it_has_no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "openvino", None)
+    assert embedded._openvino_device() is None
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        (np.ones((2, D), np.float16), "is float16, not float32"),
+        (np.ones((1, D), np.float32), r"has shape \(1, \d+\) for 2 inputs"),
+        (np.ones((2, D + 1), np.float32), "has shape"),
+        (np.ones(2, np.float32), "has shape"),
+        (np.full((2, D), np.inf, np.float32), "holds NaN or infinity"),
+        (np.ones((2, D), np.float64), "is float64"),
+        (np.array([[1.0] * D, [0.0] * D], np.float32), "has a row of zeros"),
+    ],
+)
+def test_an_answer_that_cannot_be_right_is_refused(values: Array, problem: str) -> None:
+    with pytest.raises(EngineFailed, match=problem):
+        check_answer(SPEC, Tower.TEXT, 2, {"text_embeds": values})
