@@ -27,9 +27,13 @@ class Engine:
         return [2 * item for item in items]
 
 
+def digest(item: int) -> bytes:
+    return str(item).encode()
+
+
 @asynccontextmanager
 async def serving(run: Run, in_flight: int = 1, **limits: Any) -> AsyncIterator[Batcher[int, int]]:
-    batcher = Batcher(run, BatchLimits(**limits), in_flight=in_flight, cost=float)
+    batcher = Batcher(run, BatchLimits(**limits), in_flight=in_flight, cost=float, digest=digest)
     task = asyncio.create_task(batcher.serve())
     try:
         yield batcher
@@ -139,20 +143,66 @@ async def test_an_expired_item_is_refused_and_never_computed() -> None:
     assert engine.batches == [[0]]
 
 
-async def test_a_failed_batch_fails_its_callers_and_only_them() -> None:
-    calls = 0
+class Fragile:
+    """Fails every batch that holds a negative number."""
 
-    async def fail_once(items: list[int]) -> list[int]:
-        nonlocal calls
-        calls += 1
-        if calls == 1:
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    async def run(self, items: list[int]) -> list[int]:
+        self.batches.append(items)
+        if min(items) < 0:
             raise EngineFailed("boom")
         return items
 
-    async with serving(fail_once) as batcher:
-        results = await asyncio.gather(batcher.submit(1), batcher.submit(2), return_exceptions=True)
-        assert [type(result) for result in results] == [EngineFailed, EngineFailed]
-        assert (await batcher.submit(3)).result == 3
+
+async def outcomes(batcher: Batcher[int, int], items: list[int]) -> list[object]:
+    calls = (batcher.submit(item) for item in items)
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    return [a if isinstance(a, BaseException) else a.result for a in answers]
+
+
+async def test_a_culprit_fails_alone_and_its_neighbours_are_answered() -> None:
+    engine = Fragile()
+    async with serving(engine.run) as batcher:
+        *good, bad = await outcomes(batcher, [1, 2, 3, -1])
+    assert good == [1, 2, 3]
+    assert isinstance(bad, EngineFailed)
+    assert engine.batches == [[1, 2, 3, -1], [1], [2], [3], [-1]]
+
+
+async def test_a_known_culprit_runs_alone_from_the_start() -> None:
+    engine = Fragile()
+    async with serving(engine.run) as batcher:
+        await outcomes(batcher, [1, -1])
+        engine.batches.clear()
+        await outcomes(batcher, [1, -1, 2])
+    assert engine.batches == [[1], [-1], [2]]
+
+
+async def test_an_engine_that_fails_everything_is_not_asked_item_by_item() -> None:
+    engine = Fragile()
+    async with serving(engine.run) as batcher:
+        found = await outcomes(batcher, [-1, -2, -3, -4, -5, -6])
+        assert [type(outcome) for outcome in found] == [EngineFailed] * 6
+        assert engine.batches[1:] == [[-1], [-2], [-3]]
+        engine.batches.clear()
+        await outcomes(batcher, [-1, 5])
+    assert engine.batches[0] == [-1, 5]  # nobody was blamed
+
+
+async def test_an_engine_that_is_away_fails_the_batch_and_is_not_asked_again() -> None:
+    calls = 0
+
+    async def away(items: list[int]) -> list[int]:
+        nonlocal calls
+        calls += 1
+        raise EngineUnavailable("away")
+
+    async with serving(away) as batcher:
+        found = await outcomes(batcher, [1, 2])
+    assert [type(outcome) for outcome in found] == [EngineUnavailable] * 2
+    assert calls == 1
 
 
 async def test_an_answer_of_the_wrong_length_is_an_error_and_not_a_hang() -> None:
@@ -166,7 +216,7 @@ async def test_an_answer_of_the_wrong_length_is_an_error_and_not_a_hang() -> Non
 
 async def test_stopping_answers_everyone_who_waits() -> None:
     engine = Engine()
-    batcher = Batcher(engine.run, BatchLimits(max_items=1), in_flight=1)
+    batcher = Batcher(engine.run, BatchLimits(max_items=1), in_flight=1, digest=digest)
     serve = asyncio.create_task(batcher.serve())
     running, waiting = (asyncio.create_task(batcher.submit(item)) for item in (1, 2))
     await asyncio.sleep(0.01)

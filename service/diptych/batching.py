@@ -7,17 +7,19 @@ import heapq
 import itertools
 import math
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
 from diptych.contract import Priority
-from diptych.errors import DeadlinePassed, EngineUnavailable
+from diptych.errors import DeadlinePassed, EngineFailed, EngineUnavailable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Run: TypeAlias = Callable[[list[Item]], Awaitable[Iterable[Result]]]
 
 _BULK_SHARE = 8  # one place in so many of every batch is kept for bulk work
+_PATIENCE = 3  # items that fail alone, one after another, before the engine itself is blamed
+_MAX_CULPRITS = 1024  # the oldest is forgotten first
 _STOPPING = EngineUnavailable("the server is stopping")
 
 
@@ -42,7 +44,8 @@ class _Entry(Generic[Item, Result]):
     cost: float
     deadline: float  # of the event loop's clock
     submitted: float
-    reply: asyncio.Future[Answer[Result]] = field(compare=False)
+    reply: asyncio.Future[Answer[Result]]
+    digest: bytes = b""  # made when first needed
 
 
 class Batcher(Generic[Item, Result]):
@@ -54,6 +57,10 @@ class Batcher(Generic[Item, Result]):
     work, so that it moves, and delays interactive work by no more than one batch. An item whose
     caller has gone or whose deadline has passed is dropped before the call, never computed.
 
+    When a batch fails, its items are run again one by one: the culprit gets the error, the others
+    their results. A culprit is remembered by its `digest` and runs alone from then on, so that it
+    cannot fail its neighbours again.
+
     What may wait is bounded before it comes here, by `admission.Admission`.
     """
 
@@ -63,12 +70,15 @@ class Batcher(Generic[Item, Result]):
         limits: BatchLimits,
         *,
         in_flight: int,
+        digest: Callable[[Item], bytes],
         cost: Callable[[Item], float] = lambda item: 1.0,
     ) -> None:
         self._run = run
         self._limits = limits
         self._in_flight = in_flight
         self._cost = cost
+        self._digest = digest
+        self._culprits: dict[bytes, None] = {}  # in the order they were found
         self._order = itertools.count()
         self._waiting: dict[Priority, list[tuple[float, int, _Entry[Item, Result]]]] = {
             priority: [] for priority in Priority
@@ -139,6 +149,8 @@ class Batcher(Generic[Item, Result]):
             dearest = max(dearest, entry.cost)
             if batch and dearest * (len(batch) + 1) > self._limits.max_cost:
                 return
+            if batch and (self._is_culprit(entry) or self._is_culprit(batch[0])):
+                return
             batch.append(heapq.heappop(heap)[-1])
 
     def _is_wanted(self, entry: _Entry[Item, Result], now: float) -> bool:
@@ -149,6 +161,12 @@ class Batcher(Generic[Item, Result]):
             return False
         return True
 
+    def _is_culprit(self, entry: _Entry[Item, Result]) -> bool:
+        if not self._culprits:  # nearly always: no digest is made then
+            return False
+        entry.digest = entry.digest or self._digest(entry.item)
+        return entry.digest in self._culprits
+
     async def _answer(self, batch: list[_Entry[Item, Result]]) -> None:
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -158,6 +176,9 @@ class Batcher(Generic[Item, Result]):
         except asyncio.CancelledError:
             _fail(batch, _STOPPING)
             raise
+        except EngineFailed as exc:
+            await self._answer_apart(batch, exc)
+            return
         except Exception as exc:  # whatever it is, it belongs to the callers, not to this loop
             _fail(batch, exc)
             return
@@ -166,6 +187,24 @@ class Batcher(Generic[Item, Result]):
             if not entry.reply.done():
                 answer = Answer(result, started - entry.submitted, finished - started)
                 entry.reply.set_result(answer)
+
+    async def _answer_apart(self, batch: list[_Entry[Item, Result]], failure: EngineFailed) -> None:
+        """Run each item of a failed batch alone, unless it seems to be the engine's fault."""
+        if len(batch) == 1:
+            _fail(batch, failure)
+            return
+        failed: list[_Entry[Item, Result]] = []
+        for number, entry in enumerate(batch):
+            if len(failed) == number == _PATIENCE:
+                _fail(batch, failure)
+                return
+            await self._answer([entry])
+            if entry.reply.done() and not entry.reply.cancelled() and entry.reply.exception():
+                failed.append(entry)
+        for entry in failed:
+            self._culprits[self._digest(entry.item)] = None
+        while len(self._culprits) > _MAX_CULPRITS:
+            del self._culprits[next(iter(self._culprits))]
 
 
 def _fail(entries: Iterable[_Entry[Item, Result]], reason: Exception) -> None:

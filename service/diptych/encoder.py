@@ -6,6 +6,7 @@ The gateway calls it for a request, the offline job calls it for a shard.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -83,12 +84,13 @@ class Encoder:
         self._decoders = decoders
         self._image_limits = image_limits
         self._images: Batcher[Pixels, Vector] = Batcher(
-            self._run_images, BatchLimits(max_batch), in_flight=engine.in_flight
+            self._run_images, BatchLimits(max_batch), in_flight=engine.in_flight, digest=_digest
         )
         self._texts: Batcher[Tokens, Vector] = Batcher(
             self._run_texts,
             BatchLimits(max_batch, max_cost=max_batch * spec.text.context_length),
             in_flight=engine.in_flight,
+            digest=_digest,
             cost=len,
         )
 
@@ -200,3 +202,7 @@ class Encoder:
         self._metrics.batch_inputs.labels(tower).observe(len(next(iter(inputs.values()))))
         answer = await self._engine.run(tower, inputs, [name])
         return unit(answer[name])
+
+
+def _digest(item: npt.NDArray[Any]) -> bytes:
+    return hashlib.sha256(item.data).digest()
