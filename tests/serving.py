@@ -11,7 +11,8 @@ from typing import Any
 from diptych import repository
 from diptych.client import AsyncClient
 from diptych.engines.base import Engine
-from diptych.gateway.server import embedded, gateway
+from diptych.gateway.opening import open_engine
+from diptych.gateway.server import gateway
 from diptych.repository import ModelFiles
 from diptych.settings import Settings
 from diptych.testing import FaultyEngine
@@ -48,11 +49,12 @@ class Faulty:
 
 
 @asynccontextmanager
-async def faulty(**changes: Any) -> AsyncIterator[Faulty]:
+async def faulty(*, canary_every_s: float = 30.0, **changes: Any) -> AsyncIterator[Faulty]:
     engines: list[FaultyEngine] = []
 
-    def engine_for(files: ModelFiles, settings: Settings) -> Engine:
-        engines.append(FaultyEngine(embedded(files, settings), files.spec))
+    async def engine_for(files: ModelFiles, settings: Settings) -> Engine:
+        engine = await open_engine(files, settings)
+        engines.append(FaultyEngine(engine, files.spec, canary_every_s=canary_every_s))
         return engines[0]
 
     async with gateway(local(**changes), engine_for) as running:

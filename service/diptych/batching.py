@@ -20,7 +20,6 @@ Run: TypeAlias = Callable[[list[Item]], Awaitable[Iterable[Result]]]
 _BULK_SHARE = 8  # one place in so many of every batch is kept for bulk work
 _PATIENCE = 3  # items that fail alone, one after another, before the engine itself is blamed
 _MAX_CULPRITS = 1024  # the oldest is forgotten first
-_STOPPING = EngineUnavailable("the server is stopping")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +83,7 @@ class Batcher(Generic[Item, Result]):
             priority: [] for priority in Priority
         }
         self._work = asyncio.Event()
+        self._is_stopped = False
 
     async def submit(
         self,
@@ -96,8 +96,11 @@ class Batcher(Generic[Item, Result]):
 
         Raises:
             DeadlinePassed: `deadline` came before the item's batch began.
+            EngineUnavailable: `serve` has ended.
             Exception: whatever `run` raised for the batch this item was in.
         """
+        if self._is_stopped:
+            raise _stopping()
         loop = asyncio.get_running_loop()
         entry: _Entry[Item, Result] = _Entry(
             item, self._cost(item), deadline, loop.time(), loop.create_future()
@@ -117,7 +120,9 @@ class Batcher(Generic[Item, Result]):
                 for _ in range(self._in_flight):
                     group.create_task(self._serve_one_at_a_time())
         finally:
-            _fail((entry for heap in self._waiting.values() for _, _, entry in heap), _STOPPING)
+            self._is_stopped = True
+            waiting = (entry for heap in self._waiting.values() for _, _, entry in heap)
+            _fail(waiting, _stopping())
 
     async def _serve_one_at_a_time(self) -> None:
         while True:
@@ -174,7 +179,7 @@ class Batcher(Generic[Item, Result]):
             results = await self._run([entry.item for entry in batch])
             answers = list(zip(batch, results, strict=True))
         except asyncio.CancelledError:
-            _fail(batch, _STOPPING)
+            _fail(batch, _stopping())
             raise
         except EngineFailed as exc:
             await self._answer_apart(batch, exc)
@@ -211,3 +216,7 @@ def _fail(entries: Iterable[_Entry[Item, Result]], reason: Exception) -> None:
     for entry in entries:
         if not entry.reply.done():
             entry.reply.set_exception(reason)
+
+
+def _stopping() -> EngineUnavailable:
+    return EngineUnavailable("the server is stopping")

@@ -210,7 +210,7 @@ def _introduce(running: Running, options: Settings) -> None:
             f"{spec.image.size} px, {spec.text.context_length} tokens, {spec.precision}"
         )
         out.print(f"  fingerprint {spec.fingerprint}")
-        out.print(f"  engine {model.engine}")
+        out.print(f"  engine {model.engine.description}")
         for name, labels in model.label_sets.items():
             out.print(f"  label set {name}: {len(labels.file.labels)} labels")
     out.print(

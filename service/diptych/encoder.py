@@ -97,14 +97,13 @@ class Encoder:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         """Batches are formed and run within this."""
-        with one_reason():
-            async with asyncio.TaskGroup() as group:
-                serving = [group.create_task(b.serve()) for b in (self._images, self._texts)]
-                try:
-                    yield
-                finally:
-                    for task in serving:
-                        task.cancel()
+        tasks = [asyncio.create_task(b.serve()) for b in (self._images, self._texts)]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def embed(self, item: Input, reading: Reading) -> Embedded:
         """One input to its unit vector.

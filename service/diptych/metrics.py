@@ -30,6 +30,10 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self._declare_work(registry)
+        self._declare_state(registry)
+
+    def _declare_work(self, registry: CollectorRegistry) -> None:
         self.stage = Histogram(
             "diptych_stage_duration_seconds",
             "Time one input spent in a stage: decode (or tokenize), queue, engine.",
@@ -44,6 +48,9 @@ class Metrics:
             buckets=_POWERS,
             registry=registry,
         )
+        self._stages = [self.stage.labels(name) for name in ("decode", "queue", "engine")]
+
+    def _declare_state(self, registry: CollectorRegistry) -> None:
         self.inside = Gauge(
             "diptych_inputs_inside",
             "Inputs being decoded, waiting or being computed.",
@@ -55,7 +62,15 @@ class Metrics:
             ["model", "version", "fingerprint"],
             registry=registry,
         )
-        self._stages = [self.stage.labels(name) for name in ("decode", "queue", "engine")]
+        self.canary = Gauge(
+            "diptych_canary", "1 while the engine's canary answers right.", registry=registry
+        )
+        self.rollouts = Counter(
+            "diptych_rollouts_total",
+            "New versions found: served, or refused.",
+            ["outcome"],
+            registry=registry,
+        )
 
     def stages(self, *durations_s: float) -> None:
         """Record one input's decode, queue and engine time."""

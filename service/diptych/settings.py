@@ -88,6 +88,9 @@ class Settings:
     stream_inputs: int = 256
     """Inputs of one EmbedStream read and not yet answered; past it the caller is slowed."""
 
+    refresh_s: float = 2.0
+    """Seconds between looks for a new version in the repository."""
+
     labels: Path | None = None
     """A folder of label sets, one YAML file each."""
 
@@ -101,6 +104,8 @@ class Settings:
         for name in ("port", "threads", "decoders", "drain_s"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
+        if not self.refresh_s > 0:
+            raise ValueError("refresh_s must be more than 0")
         for field in fields(self):
             if field.name.startswith(("max_", "stream_")) and getattr(self, field.name) < 1:
                 raise ValueError(f"{field.name} must be at least 1")

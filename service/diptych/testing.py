@@ -15,11 +15,13 @@ class FaultyEngine:
     Remembers its batches.
     """
 
-    def __init__(self, engine: Engine, spec: ModelSpec) -> None:
+    def __init__(self, engine: Engine, spec: ModelSpec, *, canary_every_s: float = 30.0) -> None:
         self._engine = engine
         self._spec = spec
         self.description = f"faulty {engine.description}"
         self.in_flight = 1
+        self.canary_every_s = canary_every_s
+        self.canary_timeout_s = 0.5
         self.batches: list[tuple[Tower, int]] = []  # tower, inputs
         self.gate = asyncio.Event()  # cleared: batches wait
         self.gate.set()

@@ -11,7 +11,8 @@ import pytest
 
 from diptych.engines.base import Array
 from diptych.errors import DeadlinePassed, EngineFailed, EngineUnavailable, Overloaded
-from diptych.gateway.server import embedded, gateway
+from diptych.gateway.opening import open_engine
+from diptych.gateway.server import gateway
 from diptych.gateway.status import PUSHBACK_KEY
 from diptych.testing import FaultyEngine
 from tests.serving import SHAPES, faulty, local
@@ -116,8 +117,8 @@ async def test_the_unforeseen_is_internal_and_tells_nothing(
 
 
 async def test_an_engine_that_proves_wrong_is_never_served() -> None:
-    def wrong(files: object, settings: object) -> FaultyEngine:
-        engine = FaultyEngine(embedded(SHAPES, local()), SHAPES.spec)
+    async def wrong(files: object, settings: object) -> FaultyEngine:
+        engine = FaultyEngine(await open_engine(SHAPES, local()), SHAPES.spec)
         engine.answer = np.ones((1, D), np.float32)
         return engine
 

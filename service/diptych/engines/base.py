@@ -35,6 +35,16 @@ class Engine(Protocol):
         """How many batches per tower keep it busy; more only wait inside it."""
         ...
 
+    @property
+    def canary_every_s(self) -> float:
+        """How long it may be trusted after its canary was right: long where it cannot go away."""
+        ...
+
+    @property
+    def canary_timeout_s(self) -> float | None:
+        """What its canary may take; None where slow means busy and never gone."""
+        ...
+
     async def run(
         self, tower: Tower, inputs: Mapping[str, Array], outputs: Sequence[str]
     ) -> dict[str, Array]:

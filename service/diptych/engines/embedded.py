@@ -37,6 +37,8 @@ class EmbeddedEngine:
     """
 
     in_flight = 2  # one batch computes while the next is stacked and handed over
+    canary_every_s = 30.0
+    canary_timeout_s = None
 
     def __init__(
         self,

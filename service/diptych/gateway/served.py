@@ -1,40 +1,70 @@
-"""What this server serves, by name."""
+"""What this server serves, by name, and who is using it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from diptych.contract import ModelSpec
 from diptych.encoder import Encoder
+from diptych.engines.base import Engine
 from diptych.errors import NotFound, SpaceMismatch
 from diptych.labels import EmbeddedLabels
 
 
-@dataclass(frozen=True, slots=True)
 class Served:
-    """One model being served."""
+    """One version of one model being served."""
 
-    spec: ModelSpec
-    encoder: Encoder
-    engine: str  # what runs it, for a person
-    label_sets: dict[str, EmbeddedLabels]
+    def __init__(
+        self,
+        spec: ModelSpec,
+        encoder: Encoder,
+        engine: Engine,
+        label_sets: dict[str, EmbeddedLabels],
+    ) -> None:
+        self.spec = spec
+        self.encoder = encoder
+        self.engine = engine
+        self.label_sets = label_sets
+        self._calls = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
 
     def labels(self, name: str) -> EmbeddedLabels:
         if (found := self.label_sets.get(name)) is None:
             raise NotFound(f"label_set {name!r} is not served; there are: {_list(self.label_sets)}")
         return found
 
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep this version open, whatever is rolled out meanwhile."""
+        self._calls += 1
+        self._unused.clear()
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._unused.set()
+
+    async def unused(self) -> None:
+        """Wait until no call uses this version."""
+        await self._unused.wait()
+
 
 class Catalog:
-    """The models served, the default one first."""
+    """The models served: one version of each, the default model first."""
 
-    def __init__(self, models: Sequence[Served]) -> None:
-        self._models = {model.spec.name: model for model in models}
-        self._default = models[0]
+    def __init__(self) -> None:
+        self._models: dict[str, Served] = {}
 
     def __iter__(self) -> Iterator[Served]:
         return iter(self._models.values())
+
+    def put(self, model: Served) -> None:
+        """Serve `model` from now on, in place of another version of it: both towers at once."""
+        self._models[model.spec.name] = model
 
     def get(self, name: str, expected_fingerprint: str) -> Served:
         """The model `name`, or the default one if empty, in the space the caller expects, if any.
@@ -43,7 +73,7 @@ class Catalog:
             NotFound: no such model.
             SpaceMismatch: its space has another fingerprint.
         """
-        model = self._models.get(name) if name else self._default
+        model = self._models.get(name or next(iter(self._models)))
         if model is None:
             raise NotFound(f"model {name!r} is not served; there are: {_list(self._models)}")
         served = model.spec.fingerprint

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
 
-from diptych import repository
 from diptych.admission import Admission
-from diptych.canary import prove
-from diptych.encoder import Encoder
-from diptych.engines.base import Engine
-from diptych.engines.embedded import EmbeddedEngine
-from diptych.errors import BadRepository
+from diptych.gateway.health import Health
 from diptych.gateway.interceptors import Calls
+from diptych.gateway.opening import EngineFor, Opener, open_engine
+from diptych.gateway.rollout import Rollout, served_names
 from diptych.gateway.rules import Limits
-from diptych.gateway.served import Catalog, Served
+from diptych.gateway.served import Catalog
 from diptych.gateway.servicers import EmbeddingServicer
-from diptych.labels import embed_label_set, read_label_sets
 from diptych.metrics import Metrics
 from diptych.preprocess.images import ImageLimits
-from diptych.preprocess.text import TextTokenizer
-from diptych.repository import ModelFiles
 from diptych.settings import Settings, cores
 from diptych.v1 import embedding_pb2 as pb
 from diptych.v1 import embedding_pb2_grpc as rpc
@@ -48,23 +43,12 @@ class Running:
 
     address: str
     metrics_address: str | None
-    models: list[Served]
-
-
-def embedded(files: ModelFiles, settings: Settings) -> Engine:
-    """The engine in this process."""
-    return EmbeddedEngine(
-        files.spec,
-        files.graphs,
-        threads=settings.threads or cores(),
-        provider=settings.provider,
-        precision=settings.precision,
-    )
+    models: Catalog
 
 
 @asynccontextmanager
 async def gateway(
-    settings: Settings, engine_for: Callable[[ModelFiles, Settings], Engine] = embedded
+    settings: Settings, engine_for: EngineFor = open_engine
 ) -> AsyncIterator[Running]:
     """A running gateway, warmed and SERVING.
 
@@ -74,26 +58,24 @@ async def gateway(
     Raises:
         BadRepository: the model repository or a label set cannot be served.
         NotFound: a model named in the settings is not there.
+        EngineError: the engine is away, or does not answer as the reference did.
         OSError: a port is taken.
     """
+    metrics, catalog, limits = Metrics(CollectorRegistry()), Catalog(), _limits(settings)
+    admission = Admission(
+        max_inputs=settings.max_waiting_inputs, max_bytes=settings.max_waiting_bytes
+    )
+    metrics.inside.set_function(lambda: admission.inputs)
+    servicer = EmbeddingServicer(catalog, admission, limits)
+    health = Health(catalog, SERVICES, metrics)
     async with AsyncExitStack() as stack:
-        metrics = Metrics(CollectorRegistry())
-        limits = _limits(settings)
         decoders = stack.enter_context(_decoders(settings))
-        models = [
-            await stack.enter_async_context(
-                _served(files, engine_for, settings, limits, decoders, metrics)
-            )
-            for files in await asyncio.to_thread(_load, settings)
-        ]
-        admission = Admission(
-            max_inputs=settings.max_waiting_inputs, max_bytes=settings.max_waiting_bytes
-        )
-        metrics.inside.set_function(lambda: admission.inputs)
-        servicer = EmbeddingServicer(Catalog(models), admission, limits)
+        opener = Opener(settings, limits, decoders, metrics, engine_for)
+        await stack.enter_async_context(_rolling(settings, opener, catalog, metrics))
         metrics_address = stack.enter_context(_metrics_server(settings, metrics))
-        address = await stack.enter_async_context(_listening(settings, servicer, metrics))
-        yield Running(address, metrics_address, models)
+        listening = _listening(settings, servicer, health, metrics)
+        address = await stack.enter_async_context(listening)
+        yield Running(address, metrics_address, catalog)
 
 
 def told_to_stop() -> asyncio.Event:
@@ -116,17 +98,6 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _load(settings: Settings) -> list[ModelFiles]:
-    """The models to serve, read and checked, the default one first."""
-    root = settings.repository
-    names = list(settings.model) or repository.names(root)
-    if not names:
-        raise BadRepository(f"{root}: holds no model")
-    if len(names) > 1 and not settings.model:
-        raise BadRepository(f"{root}: holds {', '.join(names)}: name the default one with --model")
-    return [repository.load(root, name) for name in names]
-
-
 @contextmanager
 def _decoders(settings: Settings) -> Iterator[ThreadPoolExecutor]:
     pool = ThreadPoolExecutor(settings.decoders or cores(), thread_name_prefix="decode")
@@ -137,36 +108,28 @@ def _decoders(settings: Settings) -> Iterator[ThreadPoolExecutor]:
 
 
 @asynccontextmanager
-async def _served(
-    files: ModelFiles,
-    engine_for: Callable[[ModelFiles, Settings], Engine],
-    settings: Settings,
-    limits: Limits,
-    decoders: ThreadPoolExecutor,
-    metrics: Metrics,
-) -> AsyncIterator[Served]:
-    """One model, its engine warm and proved, its label sets embedded, its batches forming."""
-    engine = await asyncio.to_thread(engine_for, files, settings)
+async def _rolling(
+    settings: Settings, opener: Opener, catalog: Catalog, metrics: Metrics
+) -> AsyncIterator[None]:
+    """The models open in `catalog`, and new versions of them taken up."""
+    root = settings.repository
+    rollout = Rollout(root, opener, catalog, metrics)
     try:
-        for rows in (1, settings.max_batch):
-            await prove(engine, files.spec, rows=rows)
-        encoder = Encoder(
-            files.spec,
-            TextTokenizer(files.tokenizer, files.spec.text, max_chars=limits.text_characters),
-            engine,
-            decoders,
-            image_limits=limits.image,
-            max_batch=settings.max_batch,
-            metrics=metrics,
-        )
-        async with encoder.serving():
-            sets = read_label_sets(settings.labels) if settings.labels else []
-            embedded = {found.name: await embed_label_set(encoder, found) for found in sets}
-            spec = files.spec
-            metrics.space.labels(spec.name, str(spec.version), spec.fingerprint).set(1)
-            yield Served(spec, encoder, engine.description, embedded)
+        await rollout.start(await asyncio.to_thread(served_names, root, settings.model))
+        async with _background(rollout.watch(settings.refresh_s)):
+            yield
     finally:
-        await engine.close()
+        await rollout.stop()
+
+
+@asynccontextmanager
+async def _background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @contextmanager
@@ -187,29 +150,27 @@ def _metrics_server(settings: Settings, metrics: Metrics) -> Iterator[str | None
 
 @asynccontextmanager
 async def _listening(
-    settings: Settings, servicer: EmbeddingServicer, metrics: Metrics
+    settings: Settings, servicer: EmbeddingServicer, health: Health, metrics: Metrics
 ) -> AsyncIterator[str]:
     calls = Calls(metrics)
     server = grpc.aio.server(interceptors=[calls], options=_options(settings))
-    healthy = health.aio.HealthServicer()
-    # The library says SERVING for "" from the start: liveness too waits for a proved engine.
-    await healthy.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+    await health.start()
     rpc.add_EmbeddingServiceServicer_to_server(servicer, server)
-    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     if settings.reflection:
-        names = [*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        names = [*SERVICES, HEALTH_SERVICE, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, server)
     try:
         port = server.add_insecure_port(f"{settings.host}:{settings.port}")
     except RuntimeError as exc:
         raise OSError(f"cannot listen on {settings.host}:{settings.port}") from exc
     await server.start()
-    for name in ("", *SERVICES):
-        await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
+    await health.proved()
     try:
-        yield f"{settings.host}:{port}"
+        async with _background(health.watch()):
+            yield f"{settings.host}:{port}"
     finally:
-        await healthy.enter_graceful_shutdown()
+        await health.stop()
         await _drain(server, calls, settings.drain_s)
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
+
+from google.protobuf.message import Message
 
 from diptych.admission import Admission
 from diptych.contract import Priority
@@ -46,7 +49,7 @@ class EmbeddingServicer(rpc.EmbeddingServiceServicer):
         check(request, self._limits)
         model, reading = self._opened(request.options, context, Priority.INTERACTIVE)
         inputs = to_inputs(request.inputs)
-        with self._admission.enter(len(inputs), request.ByteSize(), reading.priority):
+        with model.in_use(), self._admit(request, len(inputs), reading):
             places = [f"inputs[{index}]" for index in range(len(inputs))]
             outcomes = await model.encoder.embed_all(inputs, reading, places)
         data_type = request.data_type or pb.DATA_TYPE_FLOAT32
@@ -69,14 +72,15 @@ class EmbeddingServicer(rpc.EmbeddingServiceServicer):
         options = first.options
         model, reading = self._opened(options.options, context, Priority.BULK)
         stream = Stream(model, reading, options.data_type, self._admission, self._limits)
-        await stream.answer(first, request_iterator, context.write)
+        with model.in_use():
+            await stream.answer(first, request_iterator, context.write)
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
         check(request, self._limits)
         model, reading = self._opened(request.options, context, Priority.INTERACTIVE)
         measure = to_measure(request.measure, model.spec)
         count = len(request.queries) + len(request.candidates) * max(1, len(request.templates))
-        with self._admission.enter(count, request.ByteSize(), reading.priority):
+        with model.in_use(), self._admit(request, count, reading):
             scored = await self._score(request, model, reading, measure)
         return pb.ScoreResponse(
             space=from_space(model.spec, reading.dimensions),
@@ -116,6 +120,11 @@ class EmbeddingServicer(rpc.EmbeddingServiceServicer):
             measure=kind,
             top_k=request.top_k,
         )
+
+    def _admit(
+        self, request: Message, inputs: int, reading: Reading
+    ) -> AbstractContextManager[None]:
+        return self._admission.enter(inputs, request.ByteSize(), reading.priority)
 
     def _opened(
         self, options: pb.Options, context: Context, usual: Priority

@@ -103,7 +103,7 @@ def from_served(model: Served) -> pb.Model:
         logit_bias=spec.logit_bias,
         default_measure=to_measure(pb.MEASURE_UNSPECIFIED, spec),
         precision=spec.precision,
-        engine=model.engine,
+        engine=model.engine.description,
         source=spec.source,
         licence=spec.licence,
         label_sets=[

@@ -1,0 +1,73 @@
+"""Health that follows the engine: SERVING only while its canary answers as the reference did."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from grpc_health.v1 import health, health_pb2
+
+from diptych.canary import prove
+from diptych.errors import EngineError
+from diptych.gateway.served import Catalog, Served
+from diptych.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Health:
+    """Says the same for the server ("") and for each of its services."""
+
+    def __init__(self, catalog: Catalog, services: Sequence[str], metrics: Metrics) -> None:
+        self.servicer = health.aio.HealthServicer()
+        self._catalog = catalog
+        self._names = ("", *services)
+        self._metrics = metrics
+        self._is_well: bool | None = None
+
+    async def start(self) -> None:
+        """NOT_SERVING, where the library would say SERVING from the start."""
+        await self._say(False)
+
+    async def watch(self) -> None:
+        """Run every model's canary, again and again until cancelled."""
+        while True:
+            await asyncio.sleep(min(model.engine.canary_every_s for model in self._catalog))
+            await self._say(await self._ask())
+
+    async def stop(self) -> None:
+        """NOT_SERVING from now on."""
+        self._metrics.canary.set(0)
+        await self.servicer.enter_graceful_shutdown()
+
+    async def proved(self) -> None:
+        """Say SERVING: the models were proved when they were opened."""
+        await self._say(True)
+
+    async def _ask(self) -> bool:
+        for model in list(self._catalog):
+            try:
+                async with asyncio.timeout(model.engine.canary_timeout_s):
+                    await prove(model.engine, model.spec)
+            except TimeoutError:
+                return self._unwell(model, "its canary took too long")
+            except EngineError as exc:
+                return self._unwell(model, str(exc))
+        return True
+
+    def _unwell(self, model: Served, reason: str) -> bool:
+        if self._is_well:
+            log.error("not serving: the engine of %s: %s", model.spec.name, reason)
+        return False
+
+    async def _say(self, is_well: bool) -> None:
+        if is_well == self._is_well:
+            return
+        self._is_well = is_well
+        self._metrics.canary.set(is_well)
+        for name in self._names:
+            await self.servicer.set(name, SERVING if is_well else NOT_SERVING)

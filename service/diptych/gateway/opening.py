@@ -1,0 +1,89 @@
+"""One version of one model in, something to serve out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+from diptych.canary import prove
+from diptych.encoder import Encoder
+from diptych.engines.base import Engine
+from diptych.engines.embedded import EmbeddedEngine
+from diptych.gateway.rules import Limits
+from diptych.gateway.served import Served
+from diptych.labels import embed_label_set, read_label_sets
+from diptych.metrics import Metrics
+from diptych.preprocess.text import TextTokenizer
+from diptych.repository import ModelFiles
+from diptych.settings import Settings, cores
+
+EngineFor: TypeAlias = Callable[[ModelFiles, Settings], Awaitable[Engine]]
+
+
+async def open_engine(files: ModelFiles, settings: Settings) -> Engine:
+    """The engine the settings name."""
+    return await asyncio.to_thread(
+        EmbeddedEngine,
+        files.spec,
+        files.graphs,
+        threads=settings.threads or cores(),
+        provider=settings.provider,
+        precision=settings.precision,
+    )
+
+
+class Opener:
+    """Opens versions of models, all in the same way."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        limits: Limits,
+        decoders: Executor,
+        metrics: Metrics,
+        engine_for: EngineFor,
+    ) -> None:
+        self._settings = settings
+        self._limits = limits
+        self._decoders = decoders
+        self._metrics = metrics
+        self._engine_for = engine_for
+
+    @asynccontextmanager
+    async def open(self, files: ModelFiles) -> AsyncIterator[Served]:
+        """Its engine warm and proved, its label sets embedded, its batches forming.
+
+        Raises:
+            BadRepository: a graph, the tokenizer or a label set cannot be used.
+            EngineError: the engine is away, or its canary is not the reference's.
+        """
+        spec, settings = files.spec, self._settings
+        engine = await self._engine_for(files, settings)
+        labels = (spec.name, str(spec.version), spec.fingerprint)
+        try:
+            for rows in (1, settings.max_batch):  # the extremes, so that both are warm
+                await prove(engine, spec, rows=rows)
+            encoder = self._encoder(files, engine)
+            async with encoder.serving():
+                sets = read_label_sets(settings.labels) if settings.labels else []
+                embedded = {found.name: await embed_label_set(encoder, found) for found in sets}
+                self._metrics.space.labels(*labels).set(1)
+                yield Served(spec, encoder, engine, embedded)
+                self._metrics.space.remove(*labels)
+        finally:
+            await engine.close()
+
+    def _encoder(self, files: ModelFiles, engine: Engine) -> Encoder:
+        limits = self._limits
+        return Encoder(
+            files.spec,
+            TextTokenizer(files.tokenizer, files.spec.text, max_chars=limits.text_characters),
+            engine,
+            self._decoders,
+            image_limits=limits.image,
+            max_batch=self._settings.max_batch,
+            metrics=self._metrics,
+        )
