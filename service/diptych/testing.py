@@ -29,7 +29,12 @@ class FaultyEngine:
         self.answer: Array | None = None  # what every batch answers, right or wrong
 
     async def run(
-        self, tower: Tower, inputs: Mapping[str, Array], outputs: Sequence[str]
+        self,
+        tower: Tower,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        *,
+        timeout_s: float | None = None,
     ) -> dict[str, Array]:
         rows = len(next(iter(inputs.values())))
         self.batches.append((tower, rows))
@@ -37,7 +42,7 @@ class FaultyEngine:
         if self.failure is not None:
             raise self.failure
         if self.answer is None:
-            return await self._engine.run(tower, inputs, outputs)
+            return await self._engine.run(tower, inputs, outputs, timeout_s=timeout_s)
         forged = dict.fromkeys(outputs, self.answer)
         check_answer(self._spec, tower, rows, forged)
         return forged

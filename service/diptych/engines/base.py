@@ -22,7 +22,8 @@ EMBEDS = {Tower.IMAGE: "image_embeds", Tower.TEXT: "text_embeds"}  # [B, D] floa
 class Engine(Protocol):
     """Runs one tower of one model on one batch.
 
-    Implemented by `engines.embedded.EmbeddedEngine`, and by `testing.FakeEngine` for tests.
+    Implemented by `engines.embedded.EmbeddedEngine` and `engines.triton.TritonEngine`, and by
+    `testing.FaultyEngine` for tests.
     """
 
     @property
@@ -46,13 +47,22 @@ class Engine(Protocol):
         ...
 
     async def run(
-        self, tower: Tower, inputs: Mapping[str, Array], outputs: Sequence[str]
+        self,
+        tower: Tower,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        *,
+        timeout_s: float | None = None,
     ) -> dict[str, Array]:
         """Run one batch: inputs [B, ...] by name to outputs [B, ...] by name.
+
+        After `timeout_s` nobody wants the answer any more; an engine that can give up does.
 
         Raises:
             EngineUnavailable: no answer; the batch may be tried again.
             EngineFailed: an error for an answer, or one that `check_answer` refuses.
+            DeadlinePassed: `timeout_s` passed first.
+            Overloaded: the engine has a queue of its own, and it is full.
         """
         ...
 

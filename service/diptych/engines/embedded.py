@@ -72,7 +72,12 @@ class EmbeddedEngine:
         self.description = f"onnxruntime {ort.__version__}, {where}, {used}, {threads} threads"
 
     async def run(
-        self, tower: Tower, inputs: Mapping[str, Array], outputs: Sequence[str]
+        self,
+        tower: Tower,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        *,
+        timeout_s: float | None = None,  # a run cannot be stopped half-way
     ) -> dict[str, Array]:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._run, tower, inputs, outputs)

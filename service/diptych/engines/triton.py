@@ -1,0 +1,193 @@
+"""A Triton Inference Server somewhere else, over gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import time
+from collections.abc import Mapping, Sequence
+
+import grpc
+import numpy as np
+
+from diptych.contract import ModelSpec, Tower
+from diptych.engines.base import Array, check_answer
+from diptych.engines.breaker import Breaker
+from diptych.engines.triton_checks import find
+from diptych.engines.triton_wire import read_answer, write_request
+from diptych.errors import (
+    DeadlinePassed,
+    DiptychError,
+    EngineFailed,
+    EngineUnavailable,
+    Overloaded,
+    one_reason,
+)
+from diptych.repository import ModelFiles
+
+log = logging.getLogger(__name__)
+
+_LONGEST_S = 30.0  # no batch takes longer; a server that hangs must not hold its callers for ever
+_MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
+
+_SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],  # the default stays with one replica
+    "methodConfig": [
+        {
+            "name": [{"service": "inference.GRPCInferenceService"}],
+            "retryPolicy": {
+                "maxAttempts": 2,
+                "initialBackoff": "0.02s",
+                "maxBackoff": "0.02s",
+                "backoffMultiplier": 1,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+    # A budget: every failure takes one token, every success returns a tenth, below half of them
+    # nothing is tried again. Retries thus add a tenth to the load at most.
+    "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+}
+
+_CHANNEL: list[tuple[str, int | str]] = [
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    ("grpc.max_send_message_length", -1),  # bounded by the batch
+    ("grpc.max_receive_message_length", -1),
+    # What may be sent again must be kept; the default, 256 KiB, is two images.
+    ("grpc.per_rpc_retry_buffer_size", 1 << 30),
+    ("grpc.enable_http_proxy", 0),  # the server is a neighbour; a proxy is for the world outside
+    # Back within a second of its return, and replicas that come or go are found when a
+    # connection ends; the defaults are minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.dns_min_time_between_resolutions_ms", 1000),
+    # A host that vanished mid-call says nothing. Oftener, and Triton counts it as abuse.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+]
+
+# Triton's words, which are all that tells these from other uses of the same status.
+_QUEUE_FULL = "Exceeds maximum queue size"
+_QUEUE_TIMEOUT = "Request timeout expired"
+_DEAD_STUB = re.compile("stub process", re.IGNORECASE)
+
+
+class TritonEngine:
+    """Both towers of one model, run by Triton. Made by `connect`."""
+
+    # Together less than the two seconds within which a dead server must be noticed.
+    canary_every_s = 0.5
+    canary_timeout_s = 1.2
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        channel: grpc.aio.Channel,
+        *,
+        max_batch: Mapping[Tower, int],
+        description: str,
+        in_flight: int = 2,
+    ) -> None:
+        self._spec = spec
+        self._channel = channel
+        # Bytes in and out: triton_wire writes and reads them.
+        self._infer: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+            _MODEL_INFER
+        )
+        self._max_batch = max_batch
+        self._breakers = {tower: Breaker() for tower in Tower}
+        self.description = description
+        self.in_flight = in_flight
+
+    @classmethod
+    async def connect(
+        cls, address: str, files: ModelFiles, *, wait_s: float = 30.0, in_flight: int = 2
+    ) -> TritonEngine:
+        """Wait for Triton at `address` to have both towers ready, and check that they are ours.
+
+        `address` is HOST:PORT, where every address that DNS knows for HOST is a replica and gets
+        its share; or a gRPC target such as ipv4:10.0.0.1:8001,10.0.0.2:8001. `in_flight` is how
+        many batches per tower keep all replicas busy: two for each.
+
+        Raises:
+            EngineUnavailable: not ready within `wait_s`, or only with other versions.
+            BadRepository: what is served there is not what `files` describes.
+        """
+        target = address if re.match("(dns|ipv4|ipv6|unix):", address) else f"dns:///{address}"
+        channel = grpc.aio.insecure_channel(target, options=_CHANNEL)
+        try:
+            found = await find(channel, files.spec, address, wait_s)
+        except BaseException:
+            await channel.close()
+            raise
+        return cls(
+            files.spec,
+            channel,
+            max_batch=found.max_batch,
+            description=f"triton {found.server}, backend {found.backend}",
+            in_flight=in_flight,
+        )
+
+    async def run(
+        self,
+        tower: Tower,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        *,
+        timeout_s: float | None = None,
+    ) -> dict[str, Array]:
+        """As `Engine.run`; a batch larger than Triton takes is sent in parts, all at once.
+
+        Raises:
+            EngineUnavailable, EngineFailed: as there.
+            DeadlinePassed: `timeout_s` passed; Triton drops what it had not begun.
+            Overloaded: Triton's queue is full.
+        """
+        rows, most = len(next(iter(inputs.values()))), self._max_batch[tower]
+        until = time.monotonic() + min(timeout_s or _LONGEST_S, _LONGEST_S)
+        cuts = range(0, rows, most)
+        parts = [{name: array[cut : cut + most] for name, array in inputs.items()} for cut in cuts]
+        with one_reason():
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._run(tower, p, outputs, until)) for p in parts]
+        answers = [task.result() for task in tasks]
+        if len(answers) == 1:
+            return answers[0]
+        return {name: np.concatenate([answer[name] for answer in answers]) for name in outputs}
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    async def _run(
+        self, tower: Tower, inputs: Mapping[str, Array], outputs: Sequence[str], until: float
+    ) -> dict[str, Array]:
+        left_s = until - time.monotonic()
+        model, version = self._spec.folders[tower], self._spec.version
+        request = write_request(model, version, inputs, outputs, queue_s=left_s)
+        with self._breakers[tower].watched():
+            try:
+                data = await self._infer(request, timeout=left_s)
+            except grpc.aio.AioRpcError as exc:
+                log.warning("%s: Triton: %s: %s", model, exc.code().name, exc.details())
+                raise _meaning(exc, tower) from exc
+        found = read_answer(data)
+        if missing := [name for name in outputs if name not in found]:
+            raise EngineFailed(f"{tower} tower: Triton left out {', '.join(missing)}")
+        answer = {name: found[name] for name in outputs}
+        check_answer(self._spec, tower, len(next(iter(inputs.values()))), answer)
+        return answer
+
+
+def _meaning(exc: grpc.aio.AioRpcError, tower: Tower) -> DiptychError:
+    """The error a failed call means for our callers, in our words."""
+    code, words = exc.code(), exc.details() or ""
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED or _QUEUE_TIMEOUT in words:
+        return DeadlinePassed("the deadline passed before Triton had answered")
+    if _QUEUE_FULL in words:
+        return Overloaded("Triton's queue is full")
+    gone = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.CANCELLED)
+    if code in gone or _DEAD_STUB.search(words):
+        return EngineUnavailable(f"Triton does not run the {tower} tower at present")
+    return EngineFailed(f"the {tower} tower failed in Triton")

@@ -1,0 +1,247 @@
+"""A real tritonserver as a child of this process: started, watched, and gone without a trace."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import secrets
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc as rpc
+
+from diptych.engines.triton_install import PINS, VENV, Installed, install
+from diptych.errors import EngineUnavailable
+
+HOST = "127.0.0.1"  # Triton's API has no identity check: never another address
+
+_SHARED_MEMORY = Path("/dev/shm")
+_GRACE_S = 5  # for open calls, when told to stop; a dead stub would make Triton wait for all of it
+_POLL_S = 0.1
+_COMPLAINT = re.compile(r"^E\d{4} (?!.*CudaDriver)|^error: |UNAVAILABLE|Error")
+
+# Triton stops by itself when its parent dies, and takes its stubs and shared memory along. Set by
+# an interpreter of its own: code between fork and exec of a process with threads may hang.
+_LAUNCHER = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class TritonServer:
+    """A tritonserver whose models are ready."""
+
+    address: str  # HOST:PORT of its gRPC
+    pid: int  # also of its process group
+    stubs: frozenset[int]  # process ids of the Python backend, one per instance of a model
+    log: Path  # what it prints
+
+    async def broken(self) -> str:
+        """Wait until the server or one of its stubs has died; returns which, in words.
+
+        Triton starts no stub anew, and goes on calling itself ready.
+        """
+        while True:
+            alive = {pid for pid, state in _group(self.pid).items() if state != "Z"}
+            if self.pid not in alive:
+                return "tritonserver died"
+            if self.stubs - alive:
+                return "a Python stub of tritonserver died"
+            await asyncio.sleep(_POLL_S)
+
+
+@asynccontextmanager
+async def tritonserver(
+    repository: Path,
+    installed: Installed,
+    *,
+    log: Path,
+    port: int = 0,
+    poll_s: int = 0,
+    start_s: float = 60.0,
+) -> AsyncIterator[TritonServer]:
+    """A tritonserver that serves the model repository over gRPC on loopback, models ready.
+
+    It takes no other address, speaks no HTTP, and lets nobody load models, register shared memory
+    or change its logging. `port` 0 picks a free one. New versions are looked for every `poll_s`,
+    or never. On exit its whole process group is gone, and
+    what it had in /dev/shm; also when it was killed before.
+
+    Raises:
+        EngineUnavailable: it did not become ready within `start_s`; the message quotes its log.
+    """
+    prefix = f"diptych-{os.getpid()}-{secrets.token_hex(4)}-"
+    with _reserved(port) as (free, shared), log.open("w") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(str(installed.programs / "python"), "-c", _LAUNCHER, str(os.getpid())),
+            *_command(repository, installed, prefix, poll_s),
+            *(f"--grpc-port={free}", f"--reuse-grpc-port={int(shared)}"),
+            env=_environment(installed),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        # Not only on exit: the stubs of a killed server must not wait for that.
+        reaper = asyncio.create_task(_bury(process, prefix))
+        try:
+            address = f"{HOST}:{free}"
+            await _until_ready(process, address, log, start_s)
+            stubs = frozenset(_group(process.pid)) - {process.pid}
+            yield TritonServer(address, process.pid, stubs, log)
+        finally:
+            await _stop(process)
+            await reaper
+
+
+async def run_triton(
+    repository: Path,
+    *,
+    log: Path,
+    told: asyncio.Event,
+    say: Callable[[str], None],
+    port: int = 0,
+    folder: Path = VENV,
+    pins: Path = PINS,
+) -> None:
+    """Set a tritonserver up where there is none yet, and run it until `told`.
+
+    Raises:
+        EngineUnavailable: it cannot be installed, did not start, or died.
+    """
+    installed = await asyncio.to_thread(install, folder, pins)
+    async with tritonserver(repository, installed, log=log, port=port) as server:
+        say(f"tritonserver on {server.address} (gRPC), process {server.pid}, log {log}")
+        say(f"serve through it: diptych serve --engine triton://{server.address}")
+        waiting = asyncio.create_task(told.wait())
+        breaking = asyncio.create_task(server.broken())
+        await asyncio.wait({waiting, breaking}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        breaking.cancel()
+        if not told.is_set():
+            raise EngineUnavailable(f"{breaking.result()}; its log: {log}")
+        say("stopping tritonserver")
+
+
+@contextmanager
+def _reserved(port: int) -> Iterator[tuple[int, bool]]:
+    """A port for Triton, and whether it must share it with the socket that keeps it free.
+
+    Nobody is ever connected to that socket: it does not listen.
+    """
+    if port:
+        yield port, False
+        return
+    with socket.socket() as keeper:
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        keeper.bind((HOST, 0))
+        yield keeper.getsockname()[1], True
+
+
+def _command(repository: Path, installed: Installed, prefix: str, poll_s: int) -> list[str]:
+    closed = "shared-memory,model-repository,trace,logging"
+    return [
+        str(installed.server),
+        f"--model-repository={repository}",
+        f"--backend-directory={installed.backends}",
+        f"--model-control-mode={'poll' if poll_s else 'none'}",
+        f"--repository-poll-secs={poll_s}",
+        "--disable-auto-complete-config",  # what config.pbtxt says is all there is
+        "--allow-http=false",
+        "--allow-metrics=false",
+        "--allow-gpu-metrics=false",  # it would look for a driver, and wait
+        f"--grpc-address={HOST}",
+        f"--grpc-restricted-protocol={closed}:diptych-admin={secrets.token_hex(16)}",
+        f"--backend-config=python,shm-region-prefix-name={prefix}",
+        f"--exit-timeout-secs={_GRACE_S}",
+    ]
+
+
+def _environment(installed: Installed) -> dict[str, str]:
+    """Ours, but for what would lead the stub's Python to packages of another environment."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return {
+        **kept,
+        "PATH": f"{installed.programs}:{kept.get('PATH', os.defpath)}",
+        "LD_LIBRARY_PATH": str(installed.libraries),
+        "VIRTUAL_ENV": str(Path(installed.programs).parent),
+    }
+
+
+async def _until_ready(
+    process: asyncio.subprocess.Process, address: str, log: Path, start_s: float
+) -> None:
+    options = [("grpc.enable_http_proxy", 0), ("grpc.initial_reconnect_backoff_ms", 100)]
+    async with grpc.aio.insecure_channel(address, options=options) as channel:
+        triton = rpc.GRPCInferenceServiceStub(channel)
+        deadline = time.monotonic() + start_s
+        while process.returncode is None and time.monotonic() < deadline:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                if (await triton.ServerReady(pb.ServerReadyRequest(), timeout=1.0)).ready:
+                    return
+            await asyncio.sleep(_POLL_S)
+    happened = f"was not ready within {start_s:.0f} s"
+    if process.returncode is not None:
+        happened = f"exited with status {process.returncode}"
+    raise EngineUnavailable(f"tritonserver {happened}; {log} says:\n{_complaints(log)}")
+
+
+def _complaints(log: Path) -> str:
+    """The last lines of the log that tell of errors, or else its last lines."""
+    lines = [line.rstrip() for line in log.read_text(errors="replace").splitlines()]
+    told = [line for line in lines if _COMPLAINT.search(line)] or lines
+    return "\n".join(f"  {line}" for line in told[-12:])
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    """Let open calls finish, where anything is left that could finish them."""
+    states = _group(process.pid)
+    if process.returncode is None and "Z" not in states.values():
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), _GRACE_S + 2)
+    _kill_group(process.pid)
+
+
+async def _bury(process: asyncio.subprocess.Process, prefix: str) -> None:
+    await process.wait()
+    _kill_group(process.pid)
+    await asyncio.to_thread(_sweep, process.pid, prefix)
+
+
+def _sweep(group: int, prefix: str) -> None:
+    while any(state != "Z" for state in _group(group).values()):
+        time.sleep(0.01)
+    for pid in _group(group):  # dead; they are ours to reap where we are process 1
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+    for region in _SHARED_MEMORY.glob(f"{prefix}*"):
+        region.unlink(missing_ok=True)
+
+
+def _kill_group(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _group(group: int) -> dict[int, str]:
+    """The processes of a group and their states, as letters of proc(5): "Z" has died."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, member = path.read_text().rpartition(")")[2].split()[:3]
+            if int(member) == group:
+                found[int(path.parent.name)] = state
+    return found
