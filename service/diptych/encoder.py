@@ -1,4 +1,4 @@
-"""The whole path of one input: bytes or text, pixels or tokens, batch, vector.
+"""The whole path of one input: bytes or text, cache, pixels or tokens, batch, vector.
 
 The gateway calls it for a request, the offline job calls it for a shard.
 """
@@ -9,24 +9,23 @@ import asyncio
 import hashlib
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from diptych.batching import Batcher, BatchLimits
-from diptych.contract import Matrix, ModelSpec, Pixels, Priority, Tokens, Tower, Vector
-from diptych.engines.base import EMBEDS, MASK, PIXELS, TOKENS, Engine
+from diptych.cache import Cache
+from diptych.contract import ModelSpec, Pixels, Priority, Vector
 from diptych.errors import BadInput, DeadlinePassed, EngineFailed, one_reason
 from diptych.metrics import Metrics
 from diptych.preprocess.images import ImageLimits, check_pixels, decode_image
-from diptych.preprocess.text import TextTokenizer, Tokenized, pad_tokens
-from diptych.scoring import shorten, unit
+from diptych.preprocess.text import TextTokenizer, Tokenized
+from diptych.scoring import shorten
+from diptych.towers import Towers
 
 # An encoded image, a text, or ready pixels [S, S, 3].
 Input: TypeAlias = bytes | str | npt.NDArray[np.uint8]
@@ -63,47 +62,37 @@ class Embedded:
 Outcome: TypeAlias = Embedded | BadInput | EngineFailed
 
 
+@dataclass(frozen=True, slots=True)
+class CacheLimits:
+    """Bytes kept of each kind of result; 0 keeps none."""
+
+    texts_bytes: int
+    images_bytes: int
+
+
 class Encoder:
-    """One model: turns inputs into unit vectors, in batches across all callers."""
+    """One version of one model: turns inputs into unit vectors, each content only once."""
 
     def __init__(
         self,
         spec: ModelSpec,
         tokenizer: TextTokenizer,
-        engine: Engine,
+        towers: Towers,
         decoders: Executor,
         *,
         image_limits: ImageLimits,
-        max_batch: int,
+        cache_limits: CacheLimits,
         metrics: Metrics,
     ) -> None:
         self.spec = spec
-        self._metrics = metrics
         self._tokenizer = tokenizer
-        self._engine = engine
+        self._towers = towers
         self._decoders = decoders
         self._image_limits = image_limits
-        self._images: Batcher[Pixels, Vector] = Batcher(
-            self._run_images, BatchLimits(max_batch), in_flight=engine.in_flight, digest=_digest
-        )
-        self._texts: Batcher[Tokens, Vector] = Batcher(
-            self._run_texts,
-            BatchLimits(max_batch, max_cost=max_batch * spec.text.context_length),
-            in_flight=engine.in_flight,
-            digest=_digest,
-            cost=len,
-        )
-
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[None]:
-        """Batches are formed and run within this."""
-        tasks = [asyncio.create_task(b.serve()) for b in (self._images, self._texts)]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        self._metrics = metrics
+        # One pair of caches per space: this object is made anew for every version.
+        self._texts: Cache[Embedded] = Cache(cache_limits.texts_bytes, _kept_bytes)
+        self._images: Cache[Embedded] = Cache(cache_limits.images_bytes, _kept_bytes)
 
     async def embed(self, item: Input, reading: Reading) -> Embedded:
         """One input to its unit vector.
@@ -113,24 +102,21 @@ class Encoder:
             DeadlinePassed: before its work began.
             EngineError: the engine is away, or failed this input's batch.
         """
-        started = time.perf_counter()
-        if isinstance(item, str):
-            tokenized = await self._tokenize(item, reading)
-            decode_s = time.perf_counter() - started
-            answer = await self._texts.submit(
-                tokenized.tokens, priority=reading.priority, deadline=reading.deadline
-            )
-            counts = len(tokenized.tokens), tokenized.dropped
-        else:
-            pixels = await self._pixels(item, reading)
-            decode_s = time.perf_counter() - started
-            answer = await self._images.submit(
-                pixels, priority=reading.priority, deadline=reading.deadline
-            )
-            counts = 0, 0
-        self._metrics.stages(decode_s, answer.queue_s, answer.engine_s)
-        vector = shorten(answer.result, reading.dimensions or self.spec.embed_dim)
-        return Embedded(vector, *counts, decode_s, answer.queue_s, answer.engine_s)
+        cache = self._texts if isinstance(item, str) else self._images
+        is_hit = True
+
+        async def compute() -> Embedded:
+            nonlocal is_hit
+            is_hit = False
+            return await self._compute(item, reading)
+
+        found = await cache.get(_key(item, reading), reading.priority, compute)
+        self._metrics.cached("text" if isinstance(item, str) else "image", is_hit=is_hit)
+        if is_hit:
+            found = replace(found, decode_s=0.0, queue_s=0.0, engine_s=0.0)
+        if reading.dimensions in (0, self.spec.embed_dim):
+            return found
+        return replace(found, vector=shorten(found.vector, reading.dimensions))
 
     async def embed_all(
         self, items: Sequence[Input | BadInput], reading: Reading, places: Sequence[str]
@@ -165,6 +151,25 @@ class Encoder:
         except EngineFailed as exc:
             return exc
 
+    async def _compute(self, item: Input, reading: Reading) -> Embedded:
+        """The whole vector, whatever `reading.dimensions` says."""
+        started = time.perf_counter()
+        priority, deadline = reading.priority, reading.deadline
+        counts = 0, 0
+        if isinstance(item, str):
+            tokenized = await self._tokenize(item, reading)
+            counts = len(tokenized.tokens), tokenized.dropped
+            decode_s = time.perf_counter() - started
+            answer = await self._towers.embed_text(
+                tokenized.tokens, priority=priority, deadline=deadline
+            )
+        else:
+            pixels = await self._pixels(item, reading)
+            decode_s = time.perf_counter() - started
+            answer = await self._towers.embed_image(pixels, priority=priority, deadline=deadline)
+        self._metrics.stages(decode_s, answer.queue_s, answer.engine_s)
+        return Embedded(answer.result, *counts, decode_s, answer.queue_s, answer.engine_s)
+
     async def _pixels(self, item: bytes | npt.NDArray[np.uint8], reading: Reading) -> Pixels:
         if not isinstance(item, bytes):
             return check_pixels(item, self.spec.image)
@@ -188,20 +193,16 @@ class Encoder:
 
         return await loop.run_in_executor(self._decoders, unless_late)
 
-    async def _run_images(self, batch: list[Pixels]) -> Matrix:
-        return await self._run(Tower.IMAGE, {PIXELS: np.stack(batch)})
 
-    async def _run_texts(self, batch: list[Tokens]) -> Matrix:
-        tokens, mask = pad_tokens(batch, self.spec.text)
-        inputs = {TOKENS: tokens, MASK: mask} if self.spec.text.attention_mask else {TOKENS: tokens}
-        return await self._run(Tower.TEXT, inputs)
-
-    async def _run(self, tower: Tower, inputs: dict[str, npt.NDArray[Any]]) -> Matrix:
-        name = EMBEDS[tower]
-        self._metrics.batch_inputs.labels(tower).observe(len(next(iter(inputs.values()))))
-        answer = await self._engine.run(tower, inputs, [name])
-        return unit(answer[name])
+def _key(item: Input, reading: Reading) -> tuple[str, bool, bytes]:
+    """What the whole vector depends on, within one space: the kind, the content, how it is read."""
+    if isinstance(item, str):
+        return "text", reading.truncate, hashlib.sha256(item.encode(errors="replace")).digest()
+    if isinstance(item, bytes):
+        return "image", reading.exif, hashlib.sha256(item).digest()
+    shape = str((item.dtype, item.shape)).encode()
+    return "pixels", True, hashlib.sha256(shape + item.tobytes()).digest()
 
 
-def _digest(item: npt.NDArray[Any]) -> bytes:
-    return hashlib.sha256(item.data).digest()
+def _kept_bytes(embedded: Embedded) -> int:
+    return embedded.vector.nbytes + 400  # the objects around it, measured with sys.getsizeof

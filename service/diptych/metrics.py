@@ -48,6 +48,12 @@ class Metrics:
             buckets=_POWERS,
             registry=registry,
         )
+        self.cache = Counter(
+            "diptych_cache_requests_total",
+            "Inputs looked up by content: hit (or computed with another's), or miss.",
+            ["kind", "outcome"],
+            registry=registry,
+        )
         self._stages = [self.stage.labels(name) for name in ("decode", "queue", "engine")]
 
     def _declare_state(self, registry: CollectorRegistry) -> None:
@@ -71,6 +77,10 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+
+    def cached(self, kind: str, *, is_hit: bool) -> None:
+        """Record one input's look-up in its cache."""
+        self.cache.labels(kind, "hit" if is_hit else "miss").inc()
 
     def stages(self, *durations_s: float) -> None:
         """Record one input's decode, queue and engine time."""

@@ -11,6 +11,8 @@ from typing import Literal
 
 PREFIX = "DIPTYCH_"
 
+_CACHES = ("text_cache_bytes", "image_cache_bytes")
+
 _CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # of cgroup v2: quota and period, or "max"
 
 
@@ -85,6 +87,12 @@ class Settings:
     max_waiting_bytes: int = 512 * 2**20
     """Encoded bytes inside the server at once; likewise."""
 
+    text_cache_bytes: int = 64 * 2**20
+    """Bytes of text vectors kept by content; 0 keeps none. Callers repeat captions and labels."""
+
+    image_cache_bytes: int = 16 * 2**20
+    """Bytes of image vectors kept by content; 0 keeps none. Retries and reposts are common."""
+
     stream_inputs: int = 256
     """Inputs of one EmbedStream read and not yet answered; past it the caller is slowed."""
 
@@ -101,7 +109,7 @@ class Settings:
     """Seconds that open calls have to finish after SIGTERM; keep under the pod's grace period."""
 
     def __post_init__(self) -> None:
-        for name in ("port", "threads", "decoders", "drain_s"):
+        for name in ("port", "threads", "decoders", "drain_s", *_CACHES):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
         if not self.refresh_s > 0:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 from diptych.canary import prove
-from diptych.encoder import Encoder
+from diptych.encoder import CacheLimits, Encoder
 from diptych.engines.base import Engine
 from diptych.engines.embedded import EmbeddedEngine
 from diptych.gateway.rules import Limits
@@ -19,6 +19,7 @@ from diptych.metrics import Metrics
 from diptych.preprocess.text import TextTokenizer
 from diptych.repository import ModelFiles
 from diptych.settings import Settings, cores
+from diptych.towers import Towers
 
 EngineFor: TypeAlias = Callable[[ModelFiles, Settings], Awaitable[Engine]]
 
@@ -66,8 +67,9 @@ class Opener:
         try:
             for rows in (1, settings.max_batch):  # the extremes, so that both are warm
                 await prove(engine, spec, rows=rows)
-            encoder = self._encoder(files, engine)
-            async with encoder.serving():
+            towers = Towers(spec, engine, self._metrics, max_batch=settings.max_batch)
+            encoder = self._encoder(files, towers)
+            async with towers.serving():
                 sets = read_label_sets(settings.labels) if settings.labels else []
                 embedded = {found.name: await embed_label_set(encoder, found) for found in sets}
                 self._metrics.space.labels(*labels).set(1)
@@ -76,14 +78,14 @@ class Opener:
         finally:
             await engine.close()
 
-    def _encoder(self, files: ModelFiles, engine: Engine) -> Encoder:
-        limits = self._limits
+    def _encoder(self, files: ModelFiles, towers: Towers) -> Encoder:
+        limits, settings = self._limits, self._settings
         return Encoder(
             files.spec,
             TextTokenizer(files.tokenizer, files.spec.text, max_chars=limits.text_characters),
-            engine,
+            towers,
             self._decoders,
             image_limits=limits.image,
-            max_batch=self._settings.max_batch,
+            cache_limits=CacheLimits(settings.text_cache_bytes, settings.image_cache_bytes),
             metrics=self._metrics,
         )

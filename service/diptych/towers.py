@@ -1,0 +1,82 @@
+"""Pixels or token ids in, unit vectors out, in batches across all callers."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from diptych.batching import Answer, Batcher, BatchLimits
+from diptych.contract import Matrix, ModelSpec, Pixels, Priority, Tokens, Tower, Vector
+from diptych.engines.base import EMBEDS, MASK, PIXELS, TOKENS, Engine
+from diptych.metrics import Metrics
+from diptych.preprocess.text import pad_tokens
+from diptych.scoring import unit
+
+
+class Towers:
+    """Both towers of one model on one engine, each with a batcher of its own."""
+
+    def __init__(
+        self, spec: ModelSpec, engine: Engine, metrics: Metrics, *, max_batch: int
+    ) -> None:
+        self._spec = spec
+        self._engine = engine
+        self._metrics = metrics
+        self._images: Batcher[Pixels, Vector] = Batcher(
+            self._run_images, BatchLimits(max_batch), in_flight=engine.in_flight, digest=_digest
+        )
+        self._texts: Batcher[Tokens, Vector] = Batcher(
+            self._run_texts,
+            BatchLimits(max_batch, max_cost=max_batch * spec.text.context_length),
+            in_flight=engine.in_flight,
+            digest=_digest,
+            cost=len,
+        )
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Batches are formed and run within this."""
+        tasks = [asyncio.create_task(b.serve()) for b in (self._images, self._texts)]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def embed_image(
+        self, pixels: Pixels, *, priority: Priority, deadline: float = math.inf
+    ) -> Answer[Vector]:
+        """uint8 [S, S, 3] to a unit vector [D]. Errors are those of `Batcher.submit`."""
+        return await self._images.submit(pixels, priority=priority, deadline=deadline)
+
+    async def embed_text(
+        self, tokens: Tokens, *, priority: Priority, deadline: float = math.inf
+    ) -> Answer[Vector]:
+        """int64 [L'], not padded, to a unit vector [D]. Errors are those of `Batcher.submit`."""
+        return await self._texts.submit(tokens, priority=priority, deadline=deadline)
+
+    async def _run_images(self, batch: list[Pixels]) -> Matrix:
+        return await self._run(Tower.IMAGE, {PIXELS: np.stack(batch)})
+
+    async def _run_texts(self, batch: list[Tokens]) -> Matrix:
+        tokens, mask = pad_tokens(batch, self._spec.text)
+        with_mask = self._spec.text.attention_mask
+        return await self._run(Tower.TEXT, {TOKENS: tokens, **({MASK: mask} if with_mask else {})})
+
+    async def _run(self, tower: Tower, inputs: dict[str, npt.NDArray[Any]]) -> Matrix:
+        name = EMBEDS[tower]
+        self._metrics.batch_inputs.labels(tower).observe(len(next(iter(inputs.values()))))
+        answer = await self._engine.run(tower, inputs, [name])
+        return unit(answer[name])
+
+
+def _digest(item: npt.NDArray[Any]) -> bytes:
+    return hashlib.sha256(item.data).digest()
