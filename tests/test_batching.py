@@ -11,7 +11,7 @@ from diptych.batching import Batcher, BatchLimits
 from diptych.contract import Priority
 from diptych.errors import DeadlinePassed, EngineFailed, EngineUnavailable
 
-Run = Callable[[list[int]], Awaitable[list[int]]]
+Run = Callable[[list[int], float], Awaitable[list[int]]]
 
 
 class Engine:
@@ -21,7 +21,7 @@ class Engine:
         self.batches: list[list[int]] = []
         self.open = asyncio.Event()
 
-    async def run(self, items: list[int]) -> list[int]:
+    async def run(self, items: list[int], timeout_s: float = 0) -> list[int]:
         self.batches.append(items)
         await self.open.wait()
         return [2 * item for item in items]
@@ -149,7 +149,7 @@ class Fragile:
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
 
-    async def run(self, items: list[int]) -> list[int]:
+    async def run(self, items: list[int], timeout_s: float = 0) -> list[int]:
         self.batches.append(items)
         if min(items) < 0:
             raise EngineFailed("boom")
@@ -194,7 +194,7 @@ async def test_an_engine_that_fails_everything_is_not_asked_item_by_item() -> No
 async def test_an_engine_that_is_away_fails_the_batch_and_is_not_asked_again() -> None:
     calls = 0
 
-    async def away(items: list[int]) -> list[int]:
+    async def away(items: list[int], timeout_s: float = 0) -> list[int]:
         nonlocal calls
         calls += 1
         raise EngineUnavailable("away")
@@ -206,7 +206,7 @@ async def test_an_engine_that_is_away_fails_the_batch_and_is_not_asked_again() -
 
 
 async def test_an_answer_of_the_wrong_length_is_an_error_and_not_a_hang() -> None:
-    async def short(items: list[int]) -> list[int]:
+    async def short(items: list[int], timeout_s: float = 0) -> list[int]:
         return items[:-1]
 
     async with serving(short) as batcher:
@@ -226,8 +226,27 @@ async def test_stopping_answers_everyone_who_waits() -> None:
     assert [type(result) for result in results] == [EngineUnavailable, EngineUnavailable]
 
 
+async def test_a_batch_is_given_the_time_its_most_patient_caller_has() -> None:
+    engine, given = Engine(), []
+
+    async def run(items: list[int], timeout_s: float) -> list[int]:
+        given.append(timeout_s)
+        return await engine.run(items)
+
+    now = asyncio.get_running_loop().time()
+    async with serving(run) as batcher:
+        occupied = asyncio.create_task(batcher.submit(0))
+        await asyncio.sleep(0.01)
+        rest = [asyncio.create_task(batcher.submit(n, deadline=now + n)) for n in (5, 9)]
+        await asyncio.sleep(0.01)
+        engine.open.set()
+        await asyncio.gather(occupied, *rest)
+    assert given[0] == float("inf")
+    assert 8.5 < given[1] < 9
+
+
 async def test_waiting_and_computing_are_timed_apart() -> None:
-    async def slow(items: list[int]) -> list[int]:
+    async def slow(items: list[int], timeout_s: float = 0) -> list[int]:
         await asyncio.sleep(0.05)
         return items
 

@@ -15,7 +15,8 @@ from diptych.errors import DeadlinePassed, EngineFailed, EngineUnavailable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Run: TypeAlias = Callable[[list[Item]], Awaitable[Iterable[Result]]]
+# A batch, and the seconds after which none of its callers waits any more.
+Run: TypeAlias = Callable[[list[Item], float], Awaitable[Iterable[Result]]]
 
 _BULK_SHARE = 8  # one place in so many of every batch is kept for bulk work
 _PATIENCE = 3  # items that fail alone, one after another, before the engine itself is blamed
@@ -176,7 +177,8 @@ class Batcher(Generic[Item, Result]):
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
-            results = await self._run([entry.item for entry in batch])
+            last = max(entry.deadline for entry in batch)
+            results = await self._run([entry.item for entry in batch], last - started)
             answers = list(zip(batch, results, strict=True))
         except asyncio.CancelledError:
             _fail(batch, _stopping())

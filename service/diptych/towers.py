@@ -63,18 +63,24 @@ class Towers:
         """int64 [L'], not padded, to a unit vector [D]. Errors are those of `Batcher.submit`."""
         return await self._texts.submit(tokens, priority=priority, deadline=deadline)
 
-    async def _run_images(self, batch: list[Pixels]) -> Matrix:
-        return await self._run(Tower.IMAGE, {PIXELS: np.stack(batch)})
+    async def _run_images(self, batch: list[Pixels], timeout_s: float) -> Matrix:
+        return await self._run(Tower.IMAGE, {PIXELS: np.stack(batch)}, timeout_s)
 
-    async def _run_texts(self, batch: list[Tokens]) -> Matrix:
+    async def _run_texts(self, batch: list[Tokens], timeout_s: float) -> Matrix:
         tokens, mask = pad_tokens(batch, self._spec.text)
-        with_mask = self._spec.text.attention_mask
-        return await self._run(Tower.TEXT, {TOKENS: tokens, **({MASK: mask} if with_mask else {})})
+        inputs = (
+            {TOKENS: tokens, MASK: mask} if self._spec.text.attention_mask else {TOKENS: tokens}
+        )
+        return await self._run(Tower.TEXT, inputs, timeout_s)
 
-    async def _run(self, tower: Tower, inputs: dict[str, npt.NDArray[Any]]) -> Matrix:
+    async def _run(
+        self, tower: Tower, inputs: dict[str, npt.NDArray[Any]], timeout_s: float
+    ) -> Matrix:
         name = EMBEDS[tower]
         self._metrics.batch_inputs.labels(tower).observe(len(next(iter(inputs.values()))))
-        answer = await self._engine.run(tower, inputs, [name])
+        answer = await self._engine.run(
+            tower, inputs, [name], timeout_s=timeout_s if math.isfinite(timeout_s) else None
+        )
         return unit(answer[name])
 
 
