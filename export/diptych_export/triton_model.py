@@ -43,7 +43,6 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         given = {key: value["string_value"] for key, value in config["parameters"].items()}
         options = _options(
-            provider=given.get("provider", "auto"),
             precision=given.get("precision", "auto"),
             threads=int(given.get("threads", "0")) or len(os.sched_getaffinity(0)),
         )
@@ -120,11 +119,9 @@ def _check_tensors() -> None:
         )
 
 
-def _options(*, provider: str, precision: str, threads: int) -> Any:
+def _options(*, precision: str, threads: int) -> Any:
     """As `diptych.engines.embedded` chooses: OpenVINO where it offers this CPU."""
-    device = _openvino_device() if provider != "cpu" else None
-    if provider == "openvino" and device is None:
-        raise pb_utils.TritonModelException("provider openvino: not offered for this machine's CPU")
+    device = _openvino_device()
     options = ort.SessionOptions()
     if device is None:
         options.intra_op_num_threads = threads
