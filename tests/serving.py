@@ -52,8 +52,8 @@ class Faulty:
 async def faulty(*, canary_every_s: float = 30.0, **changes: Any) -> AsyncIterator[Faulty]:
     engines: list[FaultyEngine] = []
 
-    async def engine_for(files: ModelFiles, settings: Settings) -> Engine:
-        engine = await open_engine(files, settings)
+    async def engine_for(files: ModelFiles, settings: Settings, wait_s: float) -> Engine:
+        engine = await open_engine(files, settings, wait_s)
         engines.append(FaultyEngine(engine, files.spec, canary_every_s=canary_every_s))
         return engines[0]
 

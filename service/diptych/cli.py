@@ -19,6 +19,7 @@ from rich.table import Table
 from diptych import settings, wire
 from diptych.client import Client
 from diptych.demo import PICTURES, run_demo
+from diptych.engines.triton_server import run_triton
 from diptych.errors import DiptychError
 from diptych.gateway.server import Running, gateway, told_to_stop
 from diptych.settings import Settings
@@ -185,12 +186,33 @@ def models(*, address: Address, as_json: AsJson = False) -> None:
 
 
 @app.command
+def triton(
+    *,
+    repository: Path = Path("model_repository"),
+    port: Annotated[int, Parameter(help="Port of its gRPC; 0 picks a free one.")] = 0,
+    log: Annotated[Path, Parameter(help="What it prints goes here.")] = Path("triton.log"),
+) -> None:
+    """Run a real tritonserver on a model repository until SIGTERM or Ctrl+C.
+
+    It is installed from PyPI on first use, into an environment of its own; it listens on loopback
+    only and stops with everything it started.
+
+    Example: diptych triton --port 8001
+    """
+    uvloop.run(_triton(repository, port, log))
+
+
+@app.command
 def demo(*, repository: Path = Path("model_repository"), pictures: Path = PICTURES) -> None:
     """Start a gateway on a free port, embed and score pictures through it, and stop it.
 
     Example: diptych demo
     """
     run_demo(repository, pictures, out)
+
+
+async def _triton(repository: Path, port: int, log: Path) -> None:
+    await run_triton(repository, log=log, told=told_to_stop(), say=out.print, port=port)
 
 
 async def _serve(options: Settings) -> None:

@@ -40,7 +40,7 @@ class Settings:
     """Models to serve, the default one first. None named: the only one there is."""
 
     engine: str = "embedded"
-    """What runs the towers: ONNX Runtime in this process."""
+    """What runs the towers: embedded (ONNX Runtime in this process), or triton://HOST:PORT."""
 
     host: str = "0.0.0.0"
     """Address to listen on. The default is every interface: the pod is the boundary."""
@@ -112,6 +112,10 @@ class Settings:
         for name in ("port", "threads", "decoders", "drain_s", *_CACHES):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
+        if self.engine != "embedded" and not self.engine.startswith("triton://"):
+            raise ValueError(
+                f"engine is {self.engine!r}; embedded and triton://HOST:PORT are known"
+            )
         if not self.refresh_s > 0:
             raise ValueError("refresh_s must be more than 0")
         for field in fields(self):

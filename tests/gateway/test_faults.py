@@ -117,8 +117,8 @@ async def test_the_unforeseen_is_internal_and_tells_nothing(
 
 
 async def test_an_engine_that_proves_wrong_is_never_served() -> None:
-    async def wrong(files: object, settings: object) -> FaultyEngine:
-        engine = FaultyEngine(await open_engine(SHAPES, local()), SHAPES.spec)
+    async def wrong(*_: object) -> FaultyEngine:
+        engine = FaultyEngine(await open_engine(SHAPES, local(), 1), SHAPES.spec)
         engine.answer = np.ones((1, D), np.float32)
         return engine
 

@@ -12,6 +12,7 @@ from diptych.canary import prove
 from diptych.encoder import CacheLimits, Encoder
 from diptych.engines.base import Engine
 from diptych.engines.embedded import EmbeddedEngine
+from diptych.engines.triton import TritonEngine
 from diptych.gateway.rules import Limits
 from diptych.gateway.served import Served
 from diptych.labels import embed_label_set, read_label_sets
@@ -21,11 +22,23 @@ from diptych.repository import ModelFiles
 from diptych.settings import Settings, cores
 from diptych.towers import Towers
 
-EngineFor: TypeAlias = Callable[[ModelFiles, Settings], Awaitable[Engine]]
+TRITON = "triton://"
+
+# The files of one version, and how long its engine may take to have it ready, in seconds.
+EngineFor: TypeAlias = Callable[[ModelFiles, Settings, float], Awaitable[Engine]]
 
 
-async def open_engine(files: ModelFiles, settings: Settings) -> Engine:
-    """The engine the settings name."""
+async def open_engine(files: ModelFiles, settings: Settings, wait_s: float) -> Engine:
+    """The engine the settings name.
+
+    Raises:
+        BadRepository: it cannot load the graphs, or serves others.
+        EngineUnavailable: it does not have this version within `wait_s`.
+    """
+    if settings.engine.startswith(TRITON):
+        return await TritonEngine.connect(
+            settings.engine.removeprefix(TRITON), files, wait_s=wait_s
+        )
     return await asyncio.to_thread(
         EmbeddedEngine,
         files.spec,
@@ -54,15 +67,15 @@ class Opener:
         self._engine_for = engine_for
 
     @asynccontextmanager
-    async def open(self, files: ModelFiles) -> AsyncIterator[Served]:
-        """Its engine warm and proved, its label sets embedded, its batches forming.
+    async def open(self, files: ModelFiles, *, wait_s: float) -> AsyncIterator[Served]:
+        """One version: its engine warm and proved, its label sets embedded, its batches forming.
 
         Raises:
             BadRepository: a graph, the tokenizer or a label set cannot be used.
             EngineError: the engine is away, or its canary is not the reference's.
         """
         spec, settings = files.spec, self._settings
-        engine = await self._engine_for(files, settings)
+        engine = await self._engine_for(files, settings, wait_s)
         labels = (spec.name, str(spec.version), spec.fingerprint)
         try:
             for rows in (1, settings.max_batch):  # the extremes, so that both are warm

@@ -13,6 +13,9 @@ from diptych.gateway.opening import Opener
 from diptych.gateway.served import Catalog, Served
 from diptych.metrics import Metrics
 
+_FIRST_WAIT_S = 60.0  # for an engine that starts together with this gateway
+_NEXT_WAIT_S = 1.0  # for a version it may not have yet; the next look comes soon
+
 log = logging.getLogger(__name__)
 
 
@@ -40,7 +43,7 @@ class Rollout:
             DiptychError: one of them cannot be served.
         """
         for name in names:
-            await self._switch(name)
+            await self._switch(name, _FIRST_WAIT_S)
 
     async def watch(self, every_s: float) -> None:
         """Look for new versions until cancelled."""
@@ -67,7 +70,7 @@ class Rollout:
         if not present or present[0] == served or (name, present[0]) in self._refused:
             return
         try:
-            await self._switch(name)
+            await self._switch(name, _NEXT_WAIT_S)
         except EngineUnavailable:
             log.info("%s version %d: the engine does not have it yet", name, present[0])
         except Exception as exc:  # whatever is wrong with it, the version served stays
@@ -76,10 +79,10 @@ class Rollout:
             reason = exc if isinstance(exc, DiptychError) else repr(exc)
             log.error("%s version %d is not served: %s", name, present[0], reason)
 
-    async def _switch(self, name: str) -> None:
+    async def _switch(self, name: str, wait_s: float) -> None:
         files = await asyncio.to_thread(repository.load, self._root, name)
         stack = AsyncExitStack()
-        model = await stack.enter_async_context(self._opener.open(files))
+        model = await stack.enter_async_context(self._opener.open(files, wait_s=wait_s))
         old = self._open.get(name)
         self._open[name] = model, stack
         self._catalog.put(model)
