@@ -1,0 +1,133 @@
+"""Scenes and captions in batches that can only be told apart by colour, shape, size and place.
+
+A caption describes its whole scene, and within one batch it is true of its own scene
+only: a caption that also fits a neighbour would be punished as if it were wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
+from random import Random
+from typing import TypeAlias
+
+import numpy as np
+
+from diptych_export.data import captions
+from diptych_export.data.batches import Batch
+from diptych_export.data.drawing import draw
+from diptych_export.data.scenes import OPPOSITE, TRAINING, Pair, Relation, Scene, one, two
+
+Example: TypeAlias = tuple[Scene, str]
+Family: TypeAlias = Callable[[Random], list[Example]]
+
+_RELATIONS: tuple[Relation, ...] = ("left", "right", "above", "below")
+
+
+def batches(size: int, seed: int, alone: int, start: int = 0) -> Iterator[Batch]:
+    """Endless training batches, from number `start`; number n is always the same bytes.
+
+    The first `alone` show one thing each. Without them, two things are a puzzle whose pieces
+    are all unknown: the loss stays on a plateau for thousands of steps.
+    """
+    for step in count(start):
+        families = _ALONE if step < alone else _ALL
+        yield batch(size, Random(f"shapes/{seed}/{step}"), families)
+
+
+def batch(size: int, rng: Random, families: Mapping[Family, float]) -> Batch:
+    """One batch of `size` examples."""
+    examples = _examples(size, rng, families)
+    pixels = np.stack([draw(scene) for scene, _ in examples])
+    return Batch(pixels, [text for _, text in examples])
+
+
+def texts(seed: int, number: int) -> list[str]:
+    """Captions alone, `number` of them, as a tokenizer needs them."""
+    examples: list[Example] = []
+    for step in count():
+        examples += _examples(256, Random(f"texts/{seed}/{step}"), _ALL)
+        if len(examples) >= number:
+            return [text for _, text in examples[:number]]
+    raise AssertionError
+
+
+def _examples(size: int, rng: Random, families: Mapping[Family, float]) -> list[Example]:
+    """Families of scenes; no two families share a set of pairs, members differ by what is said."""
+    makers, weights = list(families), list(families.values())
+    seen: set[frozenset[Pair]] = set()
+    examples: list[Example] = []
+    while len(examples) < size:
+        family = rng.choices(makers, weights)[0](rng)
+        keys = {frozenset(thing.pair for thing in scene.things) for scene, _ in family}
+        if not keys & seen:
+            seen |= keys
+            examples += family
+    return examples[:size]
+
+
+def _single(rng: Random) -> list[Example]:
+    scene = one(rng, rng.choice(TRAINING))
+    return [(scene, captions.single(rng, scene))]
+
+
+def _sizes(rng: Random) -> list[Example]:
+    """Small and large of the same thing: the size word decides."""
+    pair = rng.choice(TRAINING)
+    scenes = [one(rng, pair, size="small"), one(rng, pair, size="large")]
+    return [(scene, captions.single(rng, scene, size=True)) for scene in scenes]
+
+
+def _placed(rng: Random) -> list[Example]:
+    """The same thing on all four sides: the place decides."""
+    pair = rng.choice(TRAINING)
+    scenes = [one(rng, pair, place=place) for place in _RELATIONS]
+    return [(scene, captions.placed(rng, scene)) for scene in scenes]
+
+
+def _both(rng: Random) -> list[Example]:
+    first, second = rng.sample(TRAINING, 2)
+    scene = two(rng, first, second, rng.choice(_RELATIONS))
+    return [(scene, captions.both(rng, scene))]
+
+
+def _mirrored(rng: Random) -> list[Example]:
+    """The same two things either way round: the relation decides."""
+    first, second = rng.sample(TRAINING, 2)
+    relation = rng.choice(_RELATIONS)
+    return _either_way(rng, first, second, relation)
+
+
+def _turned(rng: Random) -> list[Example]:
+    """The same two things in all four relations."""
+    first, second = rng.sample(TRAINING, 2)
+    return _either_way(rng, first, second, "left") + _either_way(rng, first, second, "above")
+
+
+def _crossed(rng: Random) -> list[Example]:
+    """Colours exchanged between the shapes: which colour belongs to which shape decides."""
+    while True:
+        first, second = rng.sample(TRAINING, 2)
+        crossed = (second[0], first[1]), (first[0], second[1])
+        if first[0] != second[0] and first[1] != second[1] and set(crossed) <= set(TRAINING):
+            break
+    relation = rng.choice(_RELATIONS)
+    return _either_way(rng, first, second, relation) + _either_way(rng, *crossed, relation)
+
+
+def _either_way(rng: Random, first: Pair, second: Pair, relation: Relation) -> list[Example]:
+    scenes = [two(rng, first, second, relation), two(rng, first, second, OPPOSITE[relation])]
+    return [(scene, captions.related(rng, scene)) for scene in scenes]
+
+
+# Families by how often they are drawn.
+_ALONE: dict[Family, float] = {_single: 0.70, _sizes: 0.10, _placed: 0.20}
+_ALL: dict[Family, float] = {
+    _single: 0.30,
+    _sizes: 0.05,
+    _placed: 0.08,
+    _both: 0.12,
+    _mirrored: 0.20,
+    _turned: 0.10,
+    _crossed: 0.15,
+}

@@ -1,0 +1,99 @@
+"""A tower in, one ONNX file out: plain operators only, dynamic batch and length."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from diptych.contract import ImageSpec, TextSpec, Tower
+from diptych.engines.base import PIXELS, TOKENS
+from diptych_export.graph import IMAGE_OUTPUTS, TEXT_OUTPUTS
+
+OPSET = 20  # the newest that TensorRT 10 and the ONNX Runtime of Triton 24.09 and later read
+MAX_IR = 10
+
+OUTPUTS = {Tower.IMAGE: IMAGE_OUTPUTS, Tower.TEXT: TEXT_OUTPUTS}
+
+_ROWS = 3  # of the example; 0 and 1 would be taken for constants
+
+
+def write_image_graph(tower: nn.Module, spec: ImageSpec, path: Path) -> None:
+    """Write the image tower with a dynamic batch to `path`."""
+    example = torch.zeros((_ROWS, spec.size, spec.size, 3), dtype=torch.uint8)
+    _write(tower, example, PIXELS, IMAGE_OUTPUTS, {0: Dim("batch")}, path)
+
+
+def write_text_graph(tower: nn.Module, spec: TextSpec, path: Path) -> None:
+    """Write the text tower with a dynamic batch, and a dynamic length where it allows one."""
+    length = (
+        spec.context_length if spec.padding == "max_length" else max(2, spec.context_length // 2)
+    )
+    example = torch.full((_ROWS, length), spec.end_id, dtype=torch.int64)
+    dynamic = {0: Dim("batch")}
+    if spec.padding == "longest":
+        dynamic[1] = Dim("length", max=spec.context_length)
+    _write(tower, example, TOKENS, TEXT_OUTPUTS, dynamic, path)
+
+
+def _write(
+    tower: nn.Module,
+    example: Tensor,
+    name: str,
+    outputs: tuple[str, ...],
+    dynamic: dict[int, Dim],
+    path: Path,
+) -> None:
+    with _quiet():
+        program = torch.onnx.export(
+            tower.eval(),
+            (example,),
+            dynamo=True,
+            dynamic_shapes=(dynamic,),
+            input_names=[name],
+            output_names=list(outputs),
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    _strip(model)
+    onnx.checker.check_model(model, full_check=True)
+    assert model.ir_version <= MAX_IR
+    onnx.save(model, path)
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Remove stack traces: a tenth of a small file, and paths of whoever exported it."""
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+    for weights in model.graph.initializer:
+        del weights.metadata_props[:]
+    del model.graph.metadata_props[:]
+    del model.metadata_props[:]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter says that torchvision is not installed, and uses what torch deprecated."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    finally:
+        log.setLevel(level)

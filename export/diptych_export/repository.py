@@ -1,0 +1,82 @@
+"""Verified files in, one more version in a model repository out: all of it, or nothing."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from diptych.contract import ModelSpec, Tower
+from diptych.repository import GRAPH, SPEC, TOKENIZER, load
+from diptych_export.triton_config import CONFIG, Placement, fingerprints, write
+
+
+@contextmanager
+def staging(root: Path) -> Iterator[Path]:
+    """A folder on the same disk as `root`, where a version is prepared; always removed."""
+    root.mkdir(parents=True, exist_ok=True)
+    # Hidden, so that neither the gateway nor Triton takes half a model for one.
+    with tempfile.TemporaryDirectory(prefix=".staging-", dir=root) as folder:
+        yield Path(folder)
+
+
+def next_version(root: Path, name: str) -> int:
+    """One more than the newest version that either tower has."""
+    folders = [path for tower in Tower for path in (root / f"{name}_{tower}").glob("*")]
+    return 1 + max((int(path.name) for path in folders if path.name.isdecimal()), default=0)
+
+
+def graph_path(stage: Path, name: str, version: int, tower: Tower) -> Path:
+    """Where the graph of a tower belongs; its folder is made."""
+    folder = stage / f"{name}_{tower}" / str(version)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / GRAPH
+
+
+def tokenizer_path(stage: Path, name: str, version: int) -> Path:
+    return graph_path(stage, name, version, Tower.TEXT).with_name(TOKENIZER)
+
+
+def complete(stage: Path, root: Path, spec: ModelSpec, placement: Placement) -> None:
+    """Add the spec beside both graphs, and what Triton needs to run them."""
+    text = spec.model_dump_json(indent=2) + "\n"
+    for tower in Tower:
+        graph_path(stage, spec.name, spec.version, tower).with_name(SPEC).write_text(text)
+    write(stage, spec, placement, fingerprints(root / spec.folders[Tower.IMAGE]))
+
+
+def publish(stage: Path, root: Path, spec: ModelSpec) -> None:
+    """Move a completed version from `stage` into `root`.
+
+    A version counts once both towers have it, so a reader meets the old model or the new one,
+    never half of it. Its files are on disk before its name is.
+
+    Raises:
+        BadRepository: what was prepared could not be served.
+    """
+    load(stage, spec.name, spec.version)
+    for file in stage.rglob("*"):
+        _sync(file)
+    for folder in spec.folders.values():
+        _move(stage / folder, root / folder, spec.version)
+    _sync(root)
+
+
+def _move(prepared: Path, published: Path, version: int) -> None:
+    if not published.exists():
+        os.rename(prepared, published)
+        return
+    os.rename(prepared / str(version), published / str(version))
+    os.replace(prepared / CONFIG, published / CONFIG)
+    _sync(published)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or folder is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,104 @@
+"""Batches in, trained towers out."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+from transformers import CLIPModel, CLIPTokenizer
+
+from diptych_export import loss
+from diptych_export.data.batches import Batch
+from diptych_export.dual import unit_images, unit_texts
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to train. Defaults are those of the `shapes` demonstration."""
+
+    steps: int = 3000
+    rate: float = 1.5e-3  # highest learning rate, reached after `warmup` steps
+    warmup: int = 150  # steps; without it the first updates ruin the layer norms
+    weight_decay: float = 0.1  # of matrices only
+    clip_norm: float = 1.0  # of the gradient of all parameters together
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One line of the training log."""
+
+    step: int  # steps done
+    loss: float
+    accuracy: float  # share of images nearest to their own text within the batch
+    scale: float  # logit scale, exponentiated
+    rate: float
+    gradient_norm: float  # before clipping
+    seconds: float  # since the first step began
+
+
+def train(
+    model: CLIPModel,
+    tokenizer: CLIPTokenizer,
+    batches: Iterable[Batch],
+    recipe: Recipe,
+    report: Callable[[Progress], None],
+) -> None:
+    """Train `model` in place for `recipe.steps` batches, reporting each."""
+    optimiser = torch.optim.AdamW(
+        groups(model, recipe.weight_decay), lr=recipe.rate, betas=(0.9, 0.98), eps=1e-6
+    )
+    began = time.monotonic()
+    model.train()
+    for step, batch in enumerate(islice(batches, recipe.steps)):
+        rate = rate_at(step, recipe)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        value, right = _losses(model, tokenizer, batch)
+        optimiser.zero_grad()
+        value.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+        optimiser.step()
+        loss.clamp_scale(model.logit_scale)
+        report(
+            Progress(
+                step=step + 1,
+                loss=value.item(),
+                accuracy=right,
+                scale=model.logit_scale.exp().item(),
+                rate=rate,
+                gradient_norm=norm.item(),
+                seconds=time.monotonic() - began,
+            )
+        )
+    model.eval()
+
+
+def rate_at(step: int, recipe: Recipe) -> float:
+    """Linear warm-up, then half a cosine down to zero."""
+    if step < recipe.warmup:
+        return recipe.rate * (step + 1) / recipe.warmup
+    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    return recipe.rate * (1 + math.cos(math.pi * done)) / 2
+
+
+def groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Parameters in two groups: matrices decay; gains, biases and the scale do not."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def _losses(model: CLIPModel, tokenizer: CLIPTokenizer, batch: Batch) -> tuple[Tensor, float]:
+    ids = tokenizer(batch.texts, padding=True, truncation=True, return_tensors="pt").input_ids
+    images = unit_images(model, torch.from_numpy(batch.pixels))
+    texts = unit_texts(model, ids)
+    nearest = (images.detach() @ texts.detach().T).argmax(dim=1)
+    right = (nearest == torch.arange(len(nearest))).float().mean().item()
+    return loss.softmax(images, texts, model.logit_scale), right
