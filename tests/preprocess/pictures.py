@@ -55,7 +55,8 @@ def photo(width: int, height: int, seed: int = 0) -> Image.Image:
 def in_mode(picture: Image.Image, mode: str) -> Image.Image:
     """The same picture in one of Pillow's modes; alpha, where there is one, is noise."""
     if mode == "I;16":
-        return Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
+        high = np.asarray(picture.convert("L")).astype(np.uint16)
+        return Image.fromarray(high * 256 + (255 - high))
     if mode == "P":
         return picture.quantize(32)
     if mode in ("RGBA", "LA"):

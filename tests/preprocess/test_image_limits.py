@@ -116,9 +116,9 @@ def test_a_bomb_is_refused_by_its_header() -> None:
     data = png_bomb(13_377, 13_378)
     assert len(data) < 22_000
     memory = psutil.Process().memory_info().rss
-    start = time.perf_counter()
+    start = time.thread_time()
     assert refusal(data) == "has 178,957,506 pixels; at most 64,000,000 are allowed"
-    assert time.perf_counter() - start < 0.1
+    assert time.thread_time() - start < 0.1
     assert psutil.Process().memory_info().rss - memory < 2**23
 
 
@@ -184,10 +184,10 @@ def redrawn(times: int) -> bytes:
 
 def test_a_jpeg_that_is_drawn_over_and_over_is_refused() -> None:
     assert survives(redrawn(50))
-    start = time.perf_counter()
+    start = time.thread_time()
     problem = refusal(redrawn(100_000))
     assert problem == "is a JPEG of 100,010 scans; at most 1,280 are allowed at its size"
-    assert time.perf_counter() - start < 1.0
+    assert time.thread_time() - start < 1.0
 
 
 def test_bytes_behind_a_jpeg_do_not_count_as_scans() -> None:

@@ -158,16 +158,16 @@ def test_truncation_is_openais(
 
 
 def test_a_huge_text_is_refused_before_it_costs_anything(ours: TextTokenizer) -> None:
-    start = time.perf_counter()
+    start = time.thread_time()
     said = problem(ours, "a\n" * 10_000_000, truncate=True)
-    assert time.perf_counter() - start < 0.1
+    assert time.thread_time() - start < 0.1
     assert said == "is 20,000,000 characters long; at most 32,768 are allowed"
 
 
 def test_the_longest_text_allowed_takes_a_bounded_time(ours_openai: TextTokenizer) -> None:
-    start = time.perf_counter()
+    start = time.thread_time()
     ours_openai.tokenize("é\n" * 16_384, truncate=True)
-    assert time.perf_counter() - start < 3.0
+    assert time.thread_time() - start < 3.0
 
 
 @pytest.mark.parametrize("text", ["\ud800", "abc\udfff", "\ud83d\ude00"], ids=ascii)
@@ -188,25 +188,24 @@ def test_many_threads_tokenize_alike(ours_openai: TextTokenizer) -> None:
     assert together == alone
 
 
-def test_a_long_text_does_not_hold_up_other_threads(ours: TextTokenizer) -> None:
-    text, gaps, done = "word " * 6_500, [0.0], threading.Event()
+def test_a_long_text_does_not_hold_up_other_threads(
+    tokenizer_json: Path, text_spec: TextSpec
+) -> None:
+    tokenizer = TextTokenizer(tokenizer_json, text_spec, max_chars=1_000_000)
+    ticks, done = [0], threading.Event()
 
     def tick() -> None:
-        last = time.perf_counter()
-        while not done.wait(0.0005):
-            now = time.perf_counter()
-            gaps.append(now - last)
-            last = now
+        while not done.wait(0.001):
+            ticks[0] += 1
 
     clock = threading.Thread(target=tick)
     clock.start()
-    start = time.perf_counter()
-    for _ in range(5):
-        ours.tokenize(text, truncate=True)
-    took = time.perf_counter() - start
+    before = ticks[0]
+    tokenizer.tokenize("word " * 120_000, truncate=True)  # takes half a second
+    during = ticks[0] - before
     done.set()
     clock.join()
-    assert len(gaps) > took / 0.005  # held for a whole text, it would tick five times
+    assert during > 20  # one or two, were the interpreter lock held
 
 
 def test_a_file_that_pads_and_truncates_by_itself_does_not(

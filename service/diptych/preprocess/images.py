@@ -263,10 +263,8 @@ def _squared(source: _Source, spec: ImageSpec, limits: ImageLimits) -> Image.Ima
         square = image.resize(size, how, source.box, source.gap).crop(area)
     else:
         square = _resized_part(image, size, area, spec)
-    if square.mode != "RGB":  # OpenAI and open_clip drop transparency, whatever it hid
-        square.info.pop("transparency", None)  # convert() would warn of it
-        square = square.convert("RGB")
-    return square
+    # From here OpenAI and open_clip, too, have RGB: transparency is dropped, whatever it hid.
+    return square if square.mode == "RGB" else square.convert("RGB")
 
 
 def _resized_part(
