@@ -34,7 +34,9 @@ def towers(dropout: float = 0.0) -> CLIPModel:
     }
     vision = both | {"image_size": SIZE, "patch_size": 8}
     torch.manual_seed(0)
-    model: CLIPModel = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12))
+    model: CLIPModel = CLIPModel(
+        CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
+    )
     # Deterministic pseudo-random embeddings spread apart, so that no gradient is near zero.
     with torch.no_grad():
         for parameter in model.parameters():
