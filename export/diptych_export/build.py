@@ -26,8 +26,8 @@ def build(source: Source, name: str, root: Path, placement: Placement = _ONNXRUN
         graphs = {tower: repository.graph_path(stage, name, version, tower) for tower in Tower}
         tokenizer = repository.tokenizer_path(stage, name, version)
         tokenizer.write_text(source.tokenizer_json, encoding="utf-8")
-        write_image_graph(source.graphs[Tower.IMAGE], source.image, graphs[Tower.IMAGE])
-        write_text_graph(source.graphs[Tower.TEXT], source.text, graphs[Tower.TEXT])
+        write_image_graph(source.image_tower, source.image, graphs[Tower.IMAGE])
+        write_text_graph(source.text_tower, source.text, graphs[Tower.TEXT])
         figures = parity.check(graphs, tokenizer, source.image, source.text, source.reference)
         spec = ModelSpec(
             name=name,

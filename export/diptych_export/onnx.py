@@ -4,61 +4,60 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.export import Dim
 
-from diptych.contract import ImageSpec, TextSpec, Tower
-from diptych.engines.base import PIXELS, TOKENS
-from diptych_export.graph import IMAGE_OUTPUTS, TEXT_OUTPUTS
+from diptych.contract import ImageSpec, TextSpec
+from diptych.engines.base import MASK, PIXELS, TOKENS
+from diptych_export.graph import ImageTower, TextTower
 
 OPSET = 20  # the newest that TensorRT 10 and the ONNX Runtime of Triton 24.09 and later read
 MAX_IR = 10
 
-OUTPUTS = {Tower.IMAGE: IMAGE_OUTPUTS, Tower.TEXT: TEXT_OUTPUTS}
-
 _ROWS = 3  # of the example; 0 and 1 would be taken for constants
 
 
-def write_image_graph(tower: nn.Module, spec: ImageSpec, path: Path) -> None:
+def write_image_graph(tower: ImageTower, spec: ImageSpec, path: Path) -> None:
     """Write the image tower with a dynamic batch to `path`."""
     example = torch.zeros((_ROWS, spec.size, spec.size, 3), dtype=torch.uint8)
-    _write(tower, example, PIXELS, IMAGE_OUTPUTS, {0: Dim("batch")}, path)
+    _write(tower, {PIXELS: example}, {0: Dim("batch")}, path)
 
 
-def write_text_graph(tower: nn.Module, spec: TextSpec, path: Path) -> None:
+def write_text_graph(tower: TextTower, spec: TextSpec, path: Path) -> None:
     """Write the text tower with a dynamic batch, and a dynamic length where it allows one."""
     length = (
         spec.context_length if spec.padding == "max_length" else max(2, spec.context_length // 2)
     )
-    example = torch.full((_ROWS, length), spec.end_id, dtype=torch.int64)
+    example = {TOKENS: torch.full((_ROWS, length), spec.end_id, dtype=torch.int64)}
+    if spec.attention_mask:
+        example[MASK] = torch.ones_like(example[TOKENS])
     dynamic = {0: Dim("batch")}
     if spec.padding == "longest":
         dynamic[1] = Dim("length", max=spec.context_length)
-    _write(tower, example, TOKENS, TEXT_OUTPUTS, dynamic, path)
+    _write(tower, example, dynamic, path)
 
 
 def _write(
-    tower: nn.Module,
-    example: Tensor,
-    name: str,
-    outputs: tuple[str, ...],
-    dynamic: dict[int, Dim],
+    tower: ImageTower | TextTower,
+    example: Mapping[str, Tensor],
+    dynamic: Mapping[int, Dim],
     path: Path,
 ) -> None:
+    """Inputs in the order of `tower.forward`; the same dimensions of all are `dynamic`."""
     with _quiet():
         program = torch.onnx.export(
             tower.eval(),
-            (example,),
+            tuple(example.values()),
             dynamo=True,
-            dynamic_shapes=(dynamic,),
-            input_names=[name],
-            output_names=list(outputs),
+            dynamic_shapes=tuple(dict(dynamic) for _ in example),
+            input_names=list(example),
+            output_names=list(tower.outputs),
             opset_version=OPSET,
             external_data=False,
             verbose=False,

@@ -55,7 +55,7 @@ class TextSpec(_Spec):
     """How a string becomes the `input_ids` its tower was trained on."""
 
     context_length: Size  # L: tokens per text, start and end tokens included
-    cleaning: Literal["none", "openai"]  # before the tokenizer: nothing, or ftfy, HTML, lower case
+    cleaning: Literal["none", "openai", "siglip"]  # of the text, before the tokenizer sees it
     padding: Literal["longest", "max_length"]  # to the batch's longest, or always to L
     pad_id: TokenId
     start_id: TokenId | None  # None where the tokenizer adds none

@@ -8,9 +8,9 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
 
-from diptych.contract import Canary, ImageSpec, TextSpec, Tower
+from diptych.contract import Canary, ImageSpec, TextSpec
+from diptych_export.graph import ImageTower, TextTower
 
 Array: TypeAlias = npt.NDArray[np.float32]
 
@@ -34,7 +34,8 @@ class Source:
 
     image: ImageSpec
     text: TextSpec
-    graphs: Mapping[Tower, nn.Module]  # as in diptych_export.graph
+    image_tower: ImageTower
+    text_tower: TextTower
     tokenizer_json: str
     reference: Reference
     numbers: Mapping[str, Any]  # the fields of ModelSpec that are numbers of the checkpoint

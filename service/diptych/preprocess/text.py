@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+import string
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -25,6 +26,8 @@ BUCKET = 8  # tokens; batch lengths are rounded up to it, so that engines meet f
 # as an s after an apostrophe, and the iota subscript U+0345 matches nothing and is lost.
 _OPENAI_WORDS = "'[s\u017f]|'t|'re|'ve|'m|'ll|'d|\\p{L}+|\\p{N}|[^\\s\\p{L}\\p{N}\u0345]+"
 
+_PUNCTUATION = dict.fromkeys(map(ord, string.punctuation))
+
 
 @dataclass(frozen=True, slots=True)
 class Tokenized:
@@ -37,7 +40,7 @@ class Tokenized:
 class TextTokenizer:
     """One model's tokenizer. Safe to call from many threads, which then run in parallel.
 
-    Ids equal those of `transformers`' tokenizer (cleaning "none") or of OpenAI's
+    Ids equal those of `transformers`' tokenizer (cleaning "none" and "siglip") or of OpenAI's
     `SimpleTokenizer` (cleaning "openai") but for one thing: the name of a control token inside a
     text, such as "<|endoftext|>", is ordinary text here. The references turn it into the token
     itself, and the tower ignores what follows an end token: a caller could hide the rest of a
@@ -92,8 +95,7 @@ class TextTokenizer:
         return text
 
     def _encode(self, text: str) -> list[int]:
-        if self._spec.cleaning == "openai":
-            text = clean_as_openai(text)
+        text = _CLEANERS[self._spec.cleaning](text)
         # Not encode(): it holds the interpreter lock, 20 ms for a long text; the batch call does
         # not. The fast one leaves out the character offsets, which nobody reads.
         return self._tokenizer.encode_batch_fast([text])[0].ids
@@ -116,6 +118,22 @@ def clean_as_openai(text: str) -> str:
     """
     mended = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(mended.split()).lower()
+
+
+def clean_as_siglip(text: str) -> str:
+    """What SigLIP's tokenizer does to a text before sentencepiece sees it.
+
+    Lower case, ASCII punctuation removed, white space collapsed: `tokenize` and
+    `canonicalize_text` of transformers, models/siglip/tokenization_siglip.py.
+    """
+    return " ".join(text.replace("\u2581", " ").lower().translate(_PUNCTUATION).split())
+
+
+_CLEANERS: dict[str, Callable[[str], str]] = {
+    "none": str,
+    "openai": clean_as_openai,
+    "siglip": clean_as_siglip,
+}
 
 
 def pad_tokens(batch: Sequence[Tokens], spec: TextSpec) -> tuple[TokenBatch, TokenBatch]:
