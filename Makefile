@@ -5,11 +5,12 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 OUT ?= service
 PORT ?= 50051
+TRITON_PORT ?= 8001
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PROTOC = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
 PROTOS := $(wildcard protos/diptych/v1/*.proto)
 
-.PHONY: help setup demo serve test check lint types check-protos protos clean
+.PHONY: help setup demo serve triton test check lint types check-protos protos clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t16
@@ -34,7 +35,15 @@ demo: $(VENV)/gateway.stamp ## embed and score pictures through a real server, t
 serve: $(VENV)/gateway.stamp ## serve model_repository on 127.0.0.1:$(PORT)
 	$(BIN)/diptych serve --host 127.0.0.1 --port $(PORT)
 
-test: check ## everything that proves this works
+# A real tritonserver, in a virtual environment of its own: its Python backend needs numpy 1.
+.venv-triton/installed.txt: constraints-triton.txt | $(VENV)/gateway.stamp
+	$(BIN)/python -c "from diptych.engines.triton_install import install; install()"
+	@touch $@
+
+triton: $(VENV)/gateway.stamp ## serve model_repository with a real tritonserver on 127.0.0.1:$(TRITON_PORT)
+	$(BIN)/diptych triton --port $(TRITON_PORT)
+
+test: check .venv-triton/installed.txt ## everything that proves this works
 	$(BIN)/python -m pytest
 
 check: lint types check-protos ## lint, types, protos

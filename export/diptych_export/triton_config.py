@@ -15,14 +15,13 @@ import onnx
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from diptych.contract import ModelSpec, Tower
+from diptych.contract import ModelSpec, Priority, Tower
 from diptych.engines.triton_checks import FINGERPRINT
 from diptych.repository import GRAPH, SPEC
 
 CONFIG = "config.pbtxt"
 CACHE = "/var/cache/triton"  # where TensorRT keeps what it built; a volume that outlives the pod
 
-_QUEUE_S = 30  # a request without a deadline of its own waits no longer; requests may say less
 _KEPT_VERSIONS = 2  # the new one is loaded beside the old, which stays until nobody asks for it
 
 _KINDS: dict[int, int] = {  # ONNX's element types to Triton's
@@ -46,6 +45,19 @@ class Device(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """Bounds on what waits inside Triton, and two priorities: for callers other than the gateway.
+
+    The gateway needs none of it: it admits, orders and gives up by itself. And each of these makes
+    Triton stop preparing the next batch while one runs; in 2.51 and other releases nothing then
+    wakes it when an instance falls free, and whatever waits does so for up to 500 ms.
+    """
+
+    max_requests: int = 64  # that wait, per tower; past it Triton refuses at once
+    longest_s: int = 30  # what a request may wait at most; each may say less
+
+
+@dataclass(frozen=True, slots=True)
 class Placement:
     """How Triton is to run the towers of one model."""
 
@@ -53,9 +65,9 @@ class Placement:
     device: Device = Device.CPU
     instances: int = 1  # of each tower; on a GPU a second one copies while the first computes
     max_batch: int = 64  # inputs per call, over all requests that Triton puts together
-    max_queue: int = 64  # requests that wait, per tower; past it Triton refuses at once
     threads: int = 0  # per instance on a CPU; 0: all there are. Instances times threads <= cores
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of target python, as `diptych serve`'s
+    queue: Queue | None = None
 
     def __post_init__(self) -> None:
         if self.target is Target.PYTHON and self.device is Device.GPU:
@@ -115,7 +127,7 @@ def config(
         ),
         input=[pb.ModelInput(name=n, data_type=k, dims=d) for n, (k, d) in inputs.items()],
         output=[pb.ModelOutput(name=n, data_type=k, dims=d) for n, (k, d) in outputs.items()],
-        dynamic_batching=_batching(placement),
+        dynamic_batching=_batching(placement.queue),
         instance_group=[_instances(placement)],
         optimization=_accelerators(spec, inputs, placement),
         model_warmup=_warmup(spec, inputs, placement),
@@ -150,16 +162,18 @@ def _described(values: Iterable[onnx.ValueInfoProto]) -> _Tensors:
     return found
 
 
-def _batching(placement: Placement) -> pb.ModelDynamicBatching:
+def _batching(queue: Queue | None) -> pb.ModelDynamicBatching:
     """No delay: an idle instance starts at once, a busy one lets work gather."""
+    if queue is None:
+        return pb.ModelDynamicBatching()
     return pb.ModelDynamicBatching(
-        priority_levels=2,  # as `diptych.contract.Priority`
-        default_priority_level=1,
+        priority_levels=len(Priority),
+        default_priority_level=Priority.INTERACTIVE,
         default_queue_policy=pb.ModelQueuePolicy(
             timeout_action=pb.ModelQueuePolicy.REJECT,
-            default_timeout_microseconds=_QUEUE_S * 1_000_000,
+            default_timeout_microseconds=queue.longest_s * 1_000_000,
             allow_timeout_override=True,  # downwards only, so the default must not be 0
-            max_queue_size=placement.max_queue,
+            max_queue_size=queue.max_requests,
         ),
     )
 

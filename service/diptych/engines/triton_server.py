@@ -11,8 +11,9 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -26,6 +27,7 @@ HOST = "127.0.0.1"  # Triton's API has no identity check: never another address
 
 _SHARED_MEMORY = Path("/dev/shm")
 _GRACE_S = 5  # for open calls, when told to stop; a dead stub would make Triton wait for all of it
+_LAST_WORDS_S = 3  # that a server which cannot start takes to say why
 _POLL_S = 0.1
 _COMPLAINT = re.compile(r"^E\d{4} (?!.*CudaDriver)|^error: |UNAVAILABLE|Error")
 
@@ -76,34 +78,19 @@ async def tritonserver(
 
     It takes no other address, speaks no HTTP, and lets nobody load models, register shared memory
     or change its logging. `port` 0 picks a free one. New versions are looked for every `poll_s`,
-    or never. On exit its whole process group is gone, and
-    what it had in /dev/shm; also when it was killed before.
+    or never. On exit its whole process group is gone, and what it had in /dev/shm; also when it
+    was killed before.
 
     Raises:
         EngineUnavailable: it did not become ready within `start_s`; the message quotes its log.
     """
-    prefix = f"diptych-{os.getpid()}-{secrets.token_hex(4)}-"
-    with _reserved(port) as (free, shared), log.open("w") as output:
-        process = await asyncio.create_subprocess_exec(
-            *(str(installed.programs / "python"), "-c", _LAUNCHER, str(os.getpid())),
-            *_command(repository, installed, prefix, poll_s),
-            *(f"--grpc-port={free}", f"--reuse-grpc-port={int(shared)}"),
-            env=_environment(installed),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-        # Not only on exit: the stubs of a killed server must not wait for that.
-        reaper = asyncio.create_task(_bury(process, prefix))
+    async with AsyncExitStack() as stack:
+        start = partial(_started, repository, installed, log, port, poll_s, start_s)
         try:
-            address = f"{HOST}:{free}"
-            await _until_ready(process, address, log, start_s)
-            stubs = frozenset(_group(process.pid)) - {process.pid}
-            yield TritonServer(address, process.pid, stubs, log)
-        finally:
-            await _stop(process)
-            await reaper
+            server = await stack.enter_async_context(start())
+        except _Crashed:  # a stub starved of processor time is taken for dead, and all is aborted
+            server = await stack.enter_async_context(start())
+        yield server
 
 
 async def run_triton(
@@ -121,18 +108,57 @@ async def run_triton(
     Raises:
         EngineUnavailable: it cannot be installed, did not start, or died.
     """
+    running = asyncio.create_task(_run(repository, log, say, port, folder, pins))
+    waiting = asyncio.create_task(told.wait())
+    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if told.is_set():
+        say("stopping tritonserver")
+    for task in (running, waiting):
+        task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+async def _run(
+    repository: Path, log: Path, say: Callable[[str], None], port: int, folder: Path, pins: Path
+) -> None:
     installed = await asyncio.to_thread(install, folder, pins)
     async with tritonserver(repository, installed, log=log, port=port) as server:
-        say(f"tritonserver on {server.address} (gRPC), process {server.pid}, log {log}")
+        say(f"tritonserver {server.pid} on {server.address} (gRPC), log in {log}")
         say(f"serve through it: diptych serve --engine triton://{server.address}")
-        waiting = asyncio.create_task(told.wait())
-        breaking = asyncio.create_task(server.broken())
-        await asyncio.wait({waiting, breaking}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        breaking.cancel()
-        if not told.is_set():
-            raise EngineUnavailable(f"{breaking.result()}; its log: {log}")
-        say("stopping tritonserver")
+        raise EngineUnavailable(f"{await server.broken()}; its log is in {log}")
+
+
+class _Crashed(EngineUnavailable):
+    """It was not refused anything: a signal ended it."""
+
+
+@asynccontextmanager
+async def _started(
+    repository: Path, installed: Installed, log: Path, port: int, poll_s: int, start_s: float
+) -> AsyncIterator[TritonServer]:
+    prefix = f"diptych-{os.getpid()}-{secrets.token_hex(4)}-"
+    with _reserved(port) as (free, shared), log.open("w") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(str(installed.programs / "python"), "-c", _LAUNCHER, str(os.getpid())),
+            *_command(repository, installed, prefix, poll_s),
+            *(f"--grpc-port={free}", f"--reuse-grpc-port={int(shared)}"),
+            env=_environment(installed),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        # Not only on exit: the stubs of a killed server must not wait for that.
+        reaper = asyncio.create_task(_bury(process, prefix))
+        try:
+            address = f"{HOST}:{free}"
+            await _until_ready(process, address, prefix, log, start_s)
+            stubs = frozenset(_group(process.pid)) - {process.pid}
+            yield TritonServer(address, process.pid, stubs, log)
+        finally:
+            await _stop(process)
+            await reaper
 
 
 @contextmanager
@@ -154,6 +180,7 @@ def _command(repository: Path, installed: Installed, prefix: str, poll_s: int) -
     closed = "shared-memory,model-repository,trace,logging"
     return [
         str(installed.server),
+        f"--id={prefix}",
         f"--model-repository={repository}",
         f"--backend-directory={installed.backends}",
         f"--model-control-mode={'poll' if poll_s else 'none'}",
@@ -181,21 +208,35 @@ def _environment(installed: Installed) -> dict[str, str]:
 
 
 async def _until_ready(
-    process: asyncio.subprocess.Process, address: str, log: Path, start_s: float
+    process: asyncio.subprocess.Process, address: str, prefix: str, log: Path, start_s: float
 ) -> None:
-    options = [("grpc.enable_http_proxy", 0), ("grpc.initial_reconnect_backoff_ms", 100)]
-    async with grpc.aio.insecure_channel(address, options=options) as channel:
-        triton = rpc.GRPCInferenceServiceStub(channel)
-        deadline = time.monotonic() + start_s
-        while process.returncode is None and time.monotonic() < deadline:
-            with contextlib.suppress(grpc.aio.AioRpcError):
-                if (await triton.ServerReady(pb.ServerReadyRequest(), timeout=1.0)).ready:
-                    return
-            await asyncio.sleep(_POLL_S)
+    deadline = time.monotonic() + start_s
     happened = f"was not ready within {start_s:.0f} s"
+    while process.returncode is None and time.monotonic() < deadline:
+        if await _is_ready(address, prefix):
+            return
+        if "Z" in _group(process.pid).values():  # it may wait for that stub for ever
+            happened = "lost a Python stub while it started"
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), _LAST_WORDS_S)
+            break
+        await asyncio.sleep(_POLL_S)
     if process.returncode is not None:
         happened = f"exited with status {process.returncode}"
-    raise EngineUnavailable(f"tritonserver {happened}; {log} says:\n{_complaints(log)}")
+    kind = _Crashed if (process.returncode or 0) < 0 else EngineUnavailable
+    raise kind(f"tritonserver {happened}; {log} says:\n{_complaints(log)}")
+
+
+async def _is_ready(address: str, name: str) -> bool:
+    """Whether the server of that name is: another one may have the port."""
+    async with grpc.aio.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+        triton = rpc.GRPCInferenceServiceStub(channel)
+        try:
+            about = await triton.ServerMetadata(pb.ServerMetadataRequest(), timeout=1.0)
+            ready = await triton.ServerReady(pb.ServerReadyRequest(), timeout=1.0)
+        except grpc.aio.AioRpcError:
+            return False
+    return bool(ready.ready) and about.name == name
 
 
 def _complaints(log: Path) -> str:

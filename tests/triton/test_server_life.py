@@ -1,0 +1,241 @@
+"""The tritonserver we start is gone when we say so, and when anything kills it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc as rpc
+
+from diptych.engines.triton_install import Installed
+from diptych.engines.triton_server import TritonServer, run_triton, tritonserver
+from diptych.errors import EngineUnavailable
+from diptych_export import triton_config
+from diptych_export.triton_config import Placement
+from tests.serving import SHAPES
+from tests.triton.conftest import ROOT
+
+GONE_S = 5.0  # generous: this machine may be busy with other things
+
+
+def alive(group: int) -> list[int]:
+    """Processes of the group, those that only wait to be reaped left out."""
+    found = []
+    for process in psutil.process_iter(["status"]):
+        try:
+            if os.getpgid(process.pid) == group and process.info["status"] != "zombie":
+                found.append(process.pid)
+        except ProcessLookupError:
+            continue
+    return found
+
+
+def regions(owner: int) -> list[Path]:
+    """What the servers that process `owner` started have in /dev/shm."""
+    return list(Path("/dev/shm").glob(f"diptych-{owner}-*"))
+
+
+async def until(is_so: Callable[[], bool], within_s: float = GONE_S) -> None:
+    deadline = time.monotonic() + within_s
+    while not is_so():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
+async def test_a_stopped_server_leaves_nothing(
+    installed: Installed, served: Path, tmp_path: Path
+) -> None:
+    before = set(regions(os.getpid()))
+    async with tritonserver(served, installed, log=tmp_path / "log") as server:
+        assert set(alive(server.pid)) == {server.pid, *server.stubs}
+        assert len(server.stubs) == 2
+        assert set(regions(os.getpid())) - before
+    assert not alive(server.pid)
+    assert set(regions(os.getpid())) == before
+
+
+async def test_the_stubs_of_a_killed_server_are_gone_at_once(
+    installed: Installed, served: Path, tmp_path: Path
+) -> None:
+    before = set(regions(os.getpid()))
+    async with tritonserver(served, installed, log=tmp_path / "log") as server:
+        os.kill(server.pid, signal.SIGKILL)
+        assert await asyncio.wait_for(server.broken(), GONE_S) == "tritonserver died"
+        await until(lambda: not alive(server.pid) and set(regions(os.getpid())) == before)
+
+
+async def test_a_killed_stub_is_noticed_and_the_rest_stops_at_once(
+    installed: Installed, served: Path, tmp_path: Path
+) -> None:
+    before = set(regions(os.getpid()))
+    async with tritonserver(served, installed, log=tmp_path / "log") as server:
+        os.kill(min(server.stubs), signal.SIGKILL)
+        broken = await asyncio.wait_for(server.broken(), GONE_S)
+        assert broken == "a Python stub of tritonserver died"
+        stopped = time.monotonic()
+    assert time.monotonic() - stopped < GONE_S  # Triton would wait for the stub for long
+    assert not alive(server.pid)
+    assert set(regions(os.getpid())) == before
+
+
+async def test_a_server_stopped_by_a_signal_is_killed(
+    installed: Installed, served: Path, tmp_path: Path
+) -> None:
+    async with tritonserver(served, installed, log=tmp_path / "log") as server:
+        os.killpg(server.pid, signal.SIGSTOP)
+    assert not alive(server.pid)
+
+
+PROGRAM = """
+import asyncio, sys
+from pathlib import Path
+from diptych.engines.triton_server import run_triton
+
+async def main():
+    root, venv, pins, log = map(Path, sys.argv[1:])
+    say = lambda line: print(line, flush=True)
+    await run_triton(root, log=log, told=asyncio.Event(), say=say, folder=venv, pins=pins)
+
+asyncio.run(main())
+"""
+
+
+async def test_it_dies_with_the_process_that_started_it(served: Path, tmp_path: Path) -> None:
+    paths = [served, ROOT / ".venv-triton", ROOT / "constraints-triton.txt", tmp_path / "log"]
+    parent = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PROGRAM, *map(str, paths)), stdout=subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    first = (await parent.stdout.readline()).decode()
+    assert first.startswith("tritonserver ")
+    group = int(first.split()[1])
+    assert alive(group)
+    parent.kill()
+    await parent.wait()
+    await until(lambda: not alive(group) and not regions(parent.pid))
+
+
+async def test_run_triton_says_where_it_is_and_stops_when_told(
+    served: Path, tmp_path: Path
+) -> None:
+    told, said = asyncio.Event(), []
+
+    def say(line: str) -> None:
+        said.append(line)
+        told.set()
+
+    await run(served, tmp_path, told, say)
+    assert "on 127.0.0.1:" in said[0]
+    assert "--engine triton://127.0.0.1:" in said[1]
+    assert said[2] == "stopping tritonserver"
+
+
+async def test_run_triton_heeds_its_end_while_starting(served: Path, tmp_path: Path) -> None:
+    told = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.1, told.set)
+    started = time.monotonic()
+    await run(served, tmp_path, told, lambda line: None)
+    assert time.monotonic() - started < GONE_S
+
+
+async def test_run_triton_fails_when_the_server_dies(served: Path, tmp_path: Path) -> None:
+    def kill(line: str) -> None:
+        if "(gRPC)" in line:
+            os.kill(int(line.split()[1]), signal.SIGKILL)
+
+    with pytest.raises(EngineUnavailable, match="tritonserver died; its log is in"):
+        await run(served, tmp_path, asyncio.Event(), kill)
+
+
+async def run(
+    served: Path, tmp_path: Path, told: asyncio.Event, say: Callable[[str], None]
+) -> None:
+    venv, pins = ROOT / ".venv-triton", ROOT / "constraints-triton.txt"
+    await run_triton(served, log=tmp_path / "log", told=told, say=say, folder=venv, pins=pins)
+
+
+async def test_a_server_that_cannot_start_says_why(installed: Installed, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.pbtxt").write_text('name: "empty" backend: "python"')
+    with pytest.raises(EngineUnavailable, match=r"exited with status 1; .*log says:\n") as caught:
+        async with tritonserver(tmp_path, installed, log=tmp_path / "log"):
+            pass
+    assert "at least one version must be available" in str(caught.value)
+
+
+async def test_a_server_that_waits_for_a_dead_stub_is_given_up(
+    installed: Installed, tmp_path: Path
+) -> None:
+    (tmp_path / "empty" / "1").mkdir(parents=True)
+    (tmp_path / "empty" / "config.pbtxt").write_text('name: "empty" backend: "python"')
+    with pytest.raises(EngineUnavailable, match="lost a Python stub while it started") as caught:
+        async with tritonserver(tmp_path, installed, log=tmp_path / "log"):
+            pass
+    assert "Python model file not found" in str(caught.value)
+
+
+async def test_it_listens_on_loopback_for_grpc_only(triton: TritonServer) -> None:
+    sockets = psutil.Process(triton.pid).net_connections()
+    listening = {f"{s.laddr.ip}:{s.laddr.port}" for s in sockets if s.status == "LISTEN"}
+    assert {address.removeprefix("::ffff:") for address in listening} == {triton.address}
+    assert triton.address.startswith("127.0.0.1:")
+
+
+async def test_two_servers_do_not_share_a_port(
+    triton: TritonServer, installed: Installed, served: Path, tmp_path: Path
+) -> None:
+    port = int(triton.address.rpartition(":")[2])
+    with pytest.raises(EngineUnavailable, match="already in use"):
+        async with tritonserver(served, installed, log=tmp_path / "log", port=port):
+            pass
+
+
+async def test_nobody_manages_it_over_the_network(triton: TritonServer) -> None:
+    async with grpc.aio.insecure_channel(triton.address) as channel:
+        stub = rpc.GRPCInferenceServiceStub(channel)
+        name = SHAPES.spec.name
+        for call, request in [
+            (stub.RepositoryModelUnload, pb.RepositoryModelUnloadRequest(model_name=name)),
+            (stub.SystemSharedMemoryRegister, pb.SystemSharedMemoryRegisterRequest(name="x")),
+            (stub.LogSettings, pb.LogSettingsRequest()),
+        ]:
+            with pytest.raises(grpc.aio.AioRpcError, match="restricted"):
+                await call(request)
+
+
+async def test_a_new_version_is_found_by_polling(
+    installed: Installed, served: Path, tmp_path: Path
+) -> None:
+    """What a roll-out needs of Triton: the new version is served beside the old one."""
+    root = tmp_path / "polled"
+    shutil.copytree(served, root)
+    async with (
+        tritonserver(root, installed, log=tmp_path / "log", poll_s=1) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        triton_config.write(root, SHAPES.spec, Placement(), {2: "f" * 64})
+        for folder in SHAPES.spec.folders.values():
+            shutil.copytree(root / folder / "1", tmp_path / folder)
+            (tmp_path / folder).rename(root / folder / "2")
+        stub = rpc.GRPCInferenceServiceStub(channel)
+        name = SHAPES.spec.folders[next(iter(SHAPES.spec.folders))]
+        deadline = time.monotonic() + 10
+        while True:
+            metadata = await stub.ModelMetadata(pb.ModelMetadataRequest(name=name))
+            if sorted(metadata.versions) == ["1", "2"]:
+                break
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
+        served_config = (await stub.ModelConfig(pb.ModelConfigRequest(name=name))).config
+    assert served_config.parameters["fingerprint_2"].string_value == "f" * 64
