@@ -68,8 +68,10 @@ def _move(prepared: Path, published: Path, version: int) -> None:
     if not published.exists():
         os.rename(prepared, published)
         return
-    os.rename(prepared / str(version), published / str(version))
+    # The config first: it names the space of the new version too, and a Triton that polls may
+    # load that version the moment it appears.
     os.replace(prepared / CONFIG, published / CONFIG)
+    os.rename(prepared / str(version), published / str(version))
     _sync(published)
 
 
