@@ -17,8 +17,11 @@ from diptych_export.triton_config import CONFIG, Placement, fingerprints, write
 def staging(root: Path) -> Iterator[Path]:
     """A folder on the same disk as `root`, where a version is prepared; always removed."""
     root.mkdir(parents=True, exist_ok=True)
-    # Hidden, so that neither the gateway nor Triton takes half a model for one.
-    with tempfile.TemporaryDirectory(prefix=".staging-", dir=root) as folder:
+    # Beside `root`: Triton takes every folder inside for a model, hidden or not, and does not
+    # start on half a one. Where `root` is a disk of its own there is no choice.
+    beside = root.resolve().parent
+    home = beside if beside.stat().st_dev == root.stat().st_dev else root
+    with tempfile.TemporaryDirectory(prefix=f".{root.name}-staging-", dir=home) as folder:
         yield Path(folder)
 
 
