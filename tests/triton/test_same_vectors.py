@@ -99,11 +99,12 @@ async def test_callers_at_once_get_their_own_vectors(
 async def test_the_shipped_repository_is_served_as_it_is(
     installed: Installed, tmp_path: Path
 ) -> None:
-    files = repository.load(REPOSITORY, SHAPES.spec.name)
+    files, before = repository.load(REPOSITORY, SHAPES.spec.name), set(REPOSITORY.rglob("*"))
     async with tritonserver(REPOSITORY, installed, log=tmp_path / "log") as server:
         engine = await TritonEngine.connect(server.address, files)
         await prove(engine, files.spec, rows=64)
         await engine.close()
+    assert set(REPOSITORY.rglob("*")) == before
 
 
 async def test_the_engine_says_what_it_is(engine: TritonEngine, files: ModelFiles) -> None:

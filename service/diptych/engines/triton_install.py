@@ -78,6 +78,9 @@ def _fill(folder: Path, pins: Path) -> None:
         raise EngineUnavailable(f"tritonserver cannot be installed here: {last}")
     parts = _parts(folder)
     _place_stub(parts.backends / "python")
+    # Nothing but the model belongs in a model repository. The stub heeds no PYTHON… variable.
+    packages = parts.server.parents[3]
+    (packages / "sitecustomize.py").write_text("import sys\n\nsys.dont_write_bytecode = True\n")
     parts.libraries.mkdir(exist_ok=True)
     _link_libpython(parts.libraries)
 

@@ -201,7 +201,6 @@ def _environment(installed: Installed) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     return {
         **kept,
-        "PYTHONDONTWRITEBYTECODE": "1",  # the repository may be read-only, and is not ours
         "PATH": f"{installed.programs}:{kept.get('PATH', os.defpath)}",
         "LD_LIBRARY_PATH": str(installed.libraries),
         "VIRTUAL_ENV": str(Path(installed.programs).parent),
