@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -183,6 +184,40 @@ async def test_a_server_that_waits_for_a_dead_stub_is_given_up(
         async with tritonserver(tmp_path, installed, log=tmp_path / "log"):
             pass
     assert "Python model file not found" in str(caught.value)
+
+
+def pretending(installed: Installed, path: Path, script: str) -> Installed:
+    """As `installed`, but for its server, which is this shell script."""
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return replace(installed, server=path)
+
+
+async def test_a_server_that_crashes_once_is_started_again(
+    installed: Installed, served: Path, tmp_path: Path
+) -> None:
+    crash = f"test -e {tmp_path}/crashed || {{ touch {tmp_path}/crashed; kill -ABRT $$; }}"
+    crashing = pretending(installed, tmp_path / "server", f'{crash}\nexec {installed.server} "$@"')
+    async with tritonserver(served, crashing, log=tmp_path / "log") as server:
+        assert alive(server.pid)
+
+
+async def test_a_server_that_crashes_twice_is_not(
+    installed: Installed, served: Path, tmp_path: Path
+) -> None:
+    crashing = pretending(installed, tmp_path / "server", "echo no memory; kill -ABRT $$")
+    with pytest.raises(EngineUnavailable, match=r"status -6; .*log says:\n  no memory"):
+        async with tritonserver(served, crashing, log=tmp_path / "log"):
+            pass
+
+
+async def test_a_server_that_takes_too_long_is_given_up(
+    installed: Installed, served: Path, tmp_path: Path
+) -> None:
+    slow = pretending(installed, tmp_path / "server", "sleep 60")
+    with pytest.raises(EngineUnavailable, match="was not ready within 1 s"):
+        async with tritonserver(served, slow, log=tmp_path / "log", start_s=1):
+            pass
 
 
 async def test_it_listens_on_loopback_for_grpc_only(triton: TritonServer) -> None:
