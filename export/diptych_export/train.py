@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPModel, CLIPTokenizer
+from transformers import CLIPTokenizer
 
 from diptych_export import loss
 from diptych_export.data.batches import Batch
@@ -21,18 +22,18 @@ from diptych_export.dual import unit_images, unit_texts
 class Recipe:
     """How to train. Defaults are those of the `shapes` demonstration."""
 
-    steps: int = 3000
-    rate: float = 1.5e-3  # highest learning rate, reached after `warmup` steps
+    steps: int = 4500
+    rate: float = 2e-3  # highest learning rate, reached after `warmup` steps
     warmup: int = 150  # steps; without it the first updates ruin the layer norms
     weight_decay: float = 0.1  # of matrices only
     clip_norm: float = 1.0  # of the gradient of all parameters together
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class Step:
     """One line of the training log."""
 
-    step: int  # steps done
+    number: int  # of this step, from 1
     loss: float
     accuracy: float  # share of images nearest to their own text within the batch
     scale: float  # logit scale, exponentiated
@@ -42,20 +43,20 @@ class Progress:
 
 
 def train(
-    model: CLIPModel,
+    model: Any,
     tokenizer: CLIPTokenizer,
     batches: Iterable[Batch],
     recipe: Recipe,
-    report: Callable[[Progress], None],
+    report: Callable[[Step], None],
 ) -> None:
-    """Train `model` in place for `recipe.steps` batches, reporting each."""
+    """Train `model` (see `learner.Learner`) in place for `recipe.steps` batches, reporting each."""
     optimiser = torch.optim.AdamW(
         groups(model, recipe.weight_decay), lr=recipe.rate, betas=(0.9, 0.98), eps=1e-6
     )
     began = time.monotonic()
     model.train()
-    for step, batch in enumerate(islice(batches, recipe.steps)):
-        rate = rate_at(step, recipe)
+    for number, batch in enumerate(islice(batches, recipe.steps)):
+        rate = rate_at(number, recipe)
         for group in optimiser.param_groups:
             group["lr"] = rate
         value, right = _losses(model, tokenizer, batch)
@@ -65,8 +66,8 @@ def train(
         optimiser.step()
         loss.clamp_scale(model.logit_scale)
         report(
-            Progress(
-                step=step + 1,
+            Step(
+                number=number + 1,
                 loss=value.item(),
                 accuracy=right,
                 scale=model.logit_scale.exp().item(),
@@ -86,7 +87,7 @@ def rate_at(step: int, recipe: Recipe) -> float:
     return recipe.rate * (1 + math.cos(math.pi * done)) / 2
 
 
-def groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+def groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Parameters in two groups: matrices decay; gains, biases and the scale do not."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return [
@@ -95,10 +96,13 @@ def groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     ]
 
 
-def _losses(model: CLIPModel, tokenizer: CLIPTokenizer, batch: Batch) -> tuple[Tensor, float]:
+def _losses(model: Any, tokenizer: CLIPTokenizer, batch: Batch) -> tuple[Tensor, float]:
     ids = tokenizer(batch.texts, padding=True, truncation=True, return_tensors="pt").input_ids
     images = unit_images(model, torch.from_numpy(batch.pixels))
     texts = unit_texts(model, ids)
     nearest = (images.detach() @ texts.detach().T).argmax(dim=1)
     right = (nearest == torch.arange(len(nearest))).float().mean().item()
-    return loss.softmax(images, texts, model.logit_scale), right
+    sizes = list(batch.groups) or [len(batch.texts)]
+    groups = zip(images.split(sizes), texts.split(sizes), strict=True)
+    value = torch.stack([len(i) * loss.softmax(i, t, model.logit_scale) for i, t in groups]).sum()
+    return value / len(batch.texts), right

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from random import Random
 
-from diptych_export.data.scenes import OPPOSITE, Relation, Scene, Thing
+from diptych_export.data.scenes import OPPOSITE, Pair, Relation, Scene, Thing
 
 _PHRASES: dict[Relation, tuple[str, ...]] = {
     "left": ("left of", "to the left of", "on the left of"),
     "right": ("right of", "to the right of", "on the right of"),
     "above": ("above", "over"),
     "below": ("below", "under", "beneath"),
+}
+_PLAINLY: dict[Relation, str] = {
+    "left": "to the left of",
+    "right": "to the right of",
+    "above": "above",
+    "below": "below",
 }
 _ENDS: dict[Relation, str] = {
     "left": "on the left",
@@ -43,6 +49,14 @@ def single(rng: Random, scene: Scene, *, size: bool = False) -> str:
         return _sentence(rng, thing)
     sized = size or rng.random() < 0.15
     return _finished(rng, scene, _noun(rng, thing, sized))
+
+
+def partly(rng: Random, scene: Scene, *, colour: bool) -> str:
+    """Words that tell only the colour of a scene's one thing, or only its shape."""
+    words = scene.things[0].pair[0 if colour else 1]
+    nouns = ("something {}", "{a} thing", "{a} shape") if colour else ("{a}", "{a} shape", "{}")
+    text = rng.choice(nouns).format(words, a=with_article(words))
+    return rng.choice(_FRAMES).format(text) if rng.random() < _FRAMED else text
 
 
 def placed(rng: Random, scene: Scene) -> str:
@@ -82,14 +96,23 @@ def related(rng: Random, scene: Scene) -> str:
                 f"{a} is {phrase} {b}",
                 f"{a} with {b} {back} it",
                 f"{a} {_ENDS[relation]} and {b} {_ENDS[OPPOSITE[relation]]}",
+                f"{a} {_ENDS[relation]} and {b} {_ENDS[OPPOSITE[relation]]}",
             )
         ),
     )
 
 
-def plain(thing: Thing) -> str:
+def plain(pair: Pair) -> str:
     """The words a label set would use: "a red circle"."""
-    return with_article(" ".join(thing.pair))
+    return with_article(" ".join(pair))
+
+
+def stated(scene: Scene, *, reverse: bool = False) -> str:
+    """One plain sentence on two things: "a red circle above a blue square". Or the reverse."""
+    assert scene.relation is not None
+    relation = OPPOSITE[scene.relation] if reverse else scene.relation
+    first, second = (plain(thing.pair) for thing in scene.things)
+    return f"{first} {_PLAINLY[relation]} {second}"
 
 
 def with_article(noun: str) -> str:

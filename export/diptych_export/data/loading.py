@@ -26,10 +26,8 @@ State: TypeAlias = dict[str, Any]  # as JSON
 _AHEAD = 2  # chunks that each worker has ready
 
 
-class Chunks(Protocol):
+class Chunks(Iterator[Batch], Protocol):
     """Training data, in chunks, without end."""
-
-    def __next__(self) -> Batch: ...
 
     def state(self) -> State:
         """Where the next chunk begins; a source made with it goes on there."""
@@ -89,6 +87,9 @@ class PairChunks:
             raise BadData(f"the run was begun with {was}, and cannot go on with {shape}")
         self._rejects: list[Reject] = []
         self._draws = _draws(_Readers(reading, world, self._state), workers)
+
+    def __iter__(self) -> PairChunks:
+        return self
 
     def __next__(self) -> Batch:
         draw = next(self._draws)

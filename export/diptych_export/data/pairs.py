@@ -25,13 +25,7 @@ class Pair:
         Raises:
             BadData: the file cannot be read.
         """
-        if isinstance(self.image, bytes):
-            return self.image
-        try:
-            with open_binary(self.image) as stream:
-                return stream.read(LIMITS.max_bytes + 1)
-        except OSError as error:
-            raise BadData(f"{self.image}: {error}") from error
+        return encoded(self.image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +62,18 @@ class Shard(Protocol):
             BadData: the file as a whole cannot be read.
         """
         ...
+
+
+def encoded(image: bytes | str) -> bytes:
+    """An image's bytes, or those of the file where it lies, at most one more than are allowed.
+
+    Raises:
+        BadData: the file cannot be read.
+    """
+    if isinstance(image, bytes):
+        return image
+    try:
+        with open_binary(image) as stream:
+            return stream.read(LIMITS.max_bytes + 1)
+    except OSError as error:
+        raise BadData(f"{image}: {error}") from error

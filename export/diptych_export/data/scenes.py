@@ -27,7 +27,7 @@ COLOURS: dict[str, tuple[Rgb, ...]] = {
     "black": ((0, 0, 0), (25, 25, 25)),
     "white": ((255, 255, 255), (242, 242, 242)),
 }
-SHAPES = ("circle", "square", "triangle", "star", "heart", "cross", "diamond", "ring")
+SHAPES = ("circle", "square", "triangle", "star", "cross")
 PAIRS: tuple[Pair, ...] = tuple((colour, shape) for colour in COLOURS for shape in SHAPES)
 
 OPPOSITE: dict[Relation, Relation] = {
@@ -38,8 +38,8 @@ OPPOSITE: dict[Relation, Relation] = {
 }
 
 _DIAMETER_PX: dict[SizeName, tuple[float, float]] = {
-    "small": (12, 16),
-    "medium": (18, 25),
+    "small": (16, 20),
+    "medium": (22, 27),
     "large": (29, 52),
 }
 _ONE_SIZES: tuple[SizeName, ...] = ("small", "medium", "large", "large")
@@ -47,19 +47,20 @@ _PLACED_SIZES: tuple[SizeName, ...] = ("small", "medium")
 _TWO_SIZES: tuple[SizeName, ...] = ("small", "medium", "medium", "large")
 _LARGEST_OF_TWO_PX = 29.0  # two of these still fit side by side
 _OUTLINES: tuple[Rgb, ...] = ((0, 0, 0), (60, 60, 60), (255, 255, 255))
+_OUTLINED_PX = 19.0  # smaller things would be all outline
 _TOWARDS_PX = 11.0  # least distance from the middle of a thing that lies to one side
 _COLOUR_JITTER = 14
 _CONTRAST = 95.0  # least distance in RGB between a thing and what is behind it
 
 
 def _held_out() -> frozenset[Pair]:
-    """One fifth of all pairs: two colours of every shape, one or two shapes of every colour."""
+    """One fifth of all pairs: two colours of every shape, one shape of every colour."""
     colours = tuple(COLOURS)
     return frozenset(
         (colours[row], shape)
         for column, shape in enumerate(SHAPES)
         for row in range(len(colours))
-        if (row + row // 5 + 2 * column) % 5 == 3
+        if (row + row // 5 + 2 * column) % 5 == 4
     )
 
 
@@ -102,7 +103,7 @@ def one(
     diameter = rng.uniform(*_DIAMETER_PX[chosen])
     room = (SIDE_PX - diameter) / 2 - 1
     if place is None:
-        spread = room * rng.choice((0.1, 1.0, 1.0))
+        spread = room * rng.choice((0.1, 0.3, 1.0))
         x, y = (rng.uniform(-spread, spread) for _ in range(2))
     else:
         along = rng.uniform(_TOWARDS_PX, room) * (-1 if place in ("left", "above") else 1)
@@ -149,7 +150,7 @@ def _beside(rng: Random, widths: list[float], most: float) -> list[float]:
 
 
 def _thing(rng: Random, pair: Pair, size: SizeName, x: float, y: float, diameter: float) -> Thing:
-    outlined = rng.random() < 0.1
+    outlined = rng.random() < 0.1 and diameter > _OUTLINED_PX
     return Thing(
         pair=pair,
         size=size,

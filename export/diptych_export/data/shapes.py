@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
+from math import ceil
 from random import Random
 from typing import TypeAlias
 
@@ -16,54 +17,94 @@ import numpy as np
 from diptych_export.data import captions
 from diptych_export.data.batches import Batch
 from diptych_export.data.drawing import draw
-from diptych_export.data.scenes import OPPOSITE, TRAINING, Pair, Relation, Scene, one, two
+from diptych_export.data.scenes import (
+    COLOURS,
+    OPPOSITE,
+    SHAPES,
+    TRAINING,
+    Pair,
+    Relation,
+    Scene,
+    one,
+    two,
+)
 
 Example: TypeAlias = tuple[Scene, str]
 Family: TypeAlias = Callable[[Random], list[Example]]
 
+_FEW, _MANY = 36, 104  # scenes a group: of one thing each there are only so many apart
+_TEXTS = 256  # captions drawn at a time
 _RELATIONS: tuple[Relation, ...] = ("left", "right", "above", "below")
 
 
 def batches(size: int, seed: int, alone: int, start: int = 0) -> Iterator[Batch]:
     """Endless training batches, from number `start`; number n is always the same bytes.
 
-    The first `alone` show one thing each. Without them, two things are a puzzle whose pieces
-    are all unknown: the loss stays on a plateau for thousands of steps.
+    The first `alone` show one thing each, and are no larger than there are pairs. Without them
+    two things are a puzzle of unknown pieces: the loss stays on a plateau for thousands of steps.
     """
     for step in count(start):
-        families = _ALONE if step < alone else _ALL
-        yield batch(size, Random(f"shapes/{seed}/{step}"), families)
+        found = examples(size, seed, step, is_alone=step < alone)
+        pixels = np.stack([draw(scene) for scene, _ in found])
+        yield Batch(pixels, [text for _, text in found])
 
 
-def batch(size: int, rng: Random, families: Mapping[Family, float]) -> Batch:
-    """One batch of `size` examples."""
-    examples = _examples(size, rng, families)
-    pixels = np.stack([draw(scene) for scene, _ in examples])
-    return Batch(pixels, [text for _, text in examples])
+def lessons(seed: int, alone: int, start: int = 0) -> Iterator[Batch]:
+    """Endless batches in groups, from number `start`: what the demonstration learns from.
+
+    Beside groups in which whole captions differ, each batch has groups of one scene per shape of
+    which only the shape is told, and likewise for colours: so that a word means the same beside
+    every other word, in pairs never shown together too. The first `alone` show one thing each.
+    """
+    for step in count(start):
+        rng = Random(f"lessons/{seed}/{step}")
+        if step < alone:
+            found = [_apart(_FEW, rng, _ALONE) for _ in range(2)]
+            found += [_partly(rng, colour=False) for _ in range(4)]
+            found += [_partly(rng, colour=True) for _ in range(2)]
+        else:
+            found = [_apart(_MANY, rng, _ALL)]
+            found += [_partly(rng, colour=False) for _ in range(2)] + [_partly(rng, colour=True)]
+        flat = [example for group in found for example in group]
+        pixels = np.stack([draw(scene) for scene, _ in flat])
+        yield Batch(pixels, [text for _, text in flat], tuple(map(len, found)))
+
+
+def examples(size: int, seed: int, step: int, *, is_alone: bool) -> list[Example]:
+    """The scenes and captions of batch number `step`, not drawn yet."""
+    rng = Random(f"shapes/{seed}/{step}")
+    if is_alone:
+        return _apart(min(size, len(TRAINING)), rng, _ALONE)
+    return _apart(size, rng, _ALL)
 
 
 def texts(seed: int, number: int) -> list[str]:
     """Captions alone, `number` of them, as a tokenizer needs them."""
-    examples: list[Example] = []
-    for step in count():
-        examples += _examples(256, Random(f"texts/{seed}/{step}"), _ALL)
-        if len(examples) >= number:
-            return [text for _, text in examples[:number]]
-    raise AssertionError
+    found: list[Example] = []
+    for step in range(ceil(number / _TEXTS)):
+        found += _apart(_TEXTS, Random(f"texts/{seed}/{step}"), _ALL)
+    return [text for _, text in found[:number]]
 
 
-def _examples(size: int, rng: Random, families: Mapping[Family, float]) -> list[Example]:
+def _apart(size: int, rng: Random, families: Mapping[Family, float]) -> list[Example]:
     """Families of scenes; no two families share a set of pairs, members differ by what is said."""
     makers, weights = list(families), list(families.values())
     seen: set[frozenset[Pair]] = set()
-    examples: list[Example] = []
-    while len(examples) < size:
+    found: list[Example] = []
+    while len(found) < size:
         family = rng.choices(makers, weights)[0](rng)
         keys = {frozenset(thing.pair for thing in scene.things) for scene, _ in family}
         if not keys & seen:
             seen |= keys
-            examples += family
-    return examples[:size]
+            found += family
+    return found[:size]
+
+
+def _partly(rng: Random, *, colour: bool) -> list[Example]:
+    """One scene of each colour, or of each shape, of which only that is told."""
+    place, names = (0, tuple(COLOURS)) if colour else (1, SHAPES)
+    scenes = [one(rng, rng.choice([p for p in TRAINING if p[place] == name])) for name in names]
+    return [(scene, captions.partly(rng, scene, colour=colour)) for scene in scenes]
 
 
 def _single(rng: Random) -> list[Example]:
@@ -121,7 +162,7 @@ def _either_way(rng: Random, first: Pair, second: Pair, relation: Relation) -> l
 
 
 # Families by how often they are drawn.
-_ALONE: dict[Family, float] = {_single: 0.70, _sizes: 0.10, _placed: 0.20}
+_ALONE: dict[Family, float] = {_single: 0.86, _sizes: 0.06, _placed: 0.08}
 _ALL: dict[Family, float] = {
     _single: 0.30,
     _sizes: 0.05,

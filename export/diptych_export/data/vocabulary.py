@@ -12,17 +12,18 @@ from transformers import CLIPTokenizer
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 _SUFFIX = "</w>"
-_ENOUGH = 4096  # vocabulary the trainer may fill; captions of one small world never do
+_ENOUGH = 4096  # tokens; captions of one small world never need as many
+_CONTROLS = 2
 
 
-def learn(texts: Iterable[str], context_length: int) -> CLIPTokenizer:
-    """A tokenizer whose merges were learned from `texts`, in transformers' own class.
+def learn(texts: Iterable[str], context_length: int, vocabulary: int = _ENOUGH) -> CLIPTokenizer:
+    """A tokenizer of at most `vocabulary` tokens, its merges learned from `texts`.
 
     Every byte has a token of its own, so any string at all can be tokenised. Ids are laid
     out as in OpenAI's vocabulary: bytes, bytes that end a word, merges, start, end.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = _merges(texts)
+    merges = _merges(texts, vocabulary)[: vocabulary - 2 * len(alphabet) - _CONTROLS]
     words = [
         *alphabet,
         *(byte + _SUFFIX for byte in alphabet),
@@ -37,7 +38,7 @@ def learn(texts: Iterable[str], context_length: int) -> CLIPTokenizer:
     )
 
 
-def _merges(texts: Iterable[str]) -> list[Any]:
+def _merges(texts: Iterable[str], vocabulary: int) -> list[Any]:
     reference = CLIPTokenizer().backend_tokenizer  # for its normaliser and its way to split words
     learner = Tokenizer(models.BPE(end_of_word_suffix=_SUFFIX))
     learner.normalizer = reference.normalizer
@@ -45,7 +46,7 @@ def _merges(texts: Iterable[str]) -> list[Any]:
     learner.train_from_iterator(
         texts,
         trainers.BpeTrainer(
-            vocab_size=_ENOUGH,
+            vocab_size=vocabulary,
             min_frequency=2,
             end_of_word_suffix=_SUFFIX,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),

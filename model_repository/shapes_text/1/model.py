@@ -1,0 +1,161 @@
+"""`model.py` of the target `python`: one tower run by ONNX Runtime inside Triton's Python backend.
+
+Copied as it is into every version folder, beside `model.onnx`; so it imports nothing of ours, and
+runs on whatever Triton brings: its stub, NumPy 1 or 2, and ONNX Runtime with or without the
+OpenVINO plugin.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import triton_python_backend_utils as pb_utils  # only there inside Triton
+
+try:
+    import onnxruntime_ep_openvino as openvino
+except ImportError:  # no wheel for this platform
+    openvino = None
+
+Array: TypeAlias = npt.NDArray[Any]
+
+_OPENVINO = "OpenVINOExecutionProvider"
+
+
+class TritonPythonModel:
+    """One instance of one tower. Triton makes it, by this name."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the graph beside this file.
+
+        Raises:
+            TritonModelException: tensors do not survive this stub, or there is no such graph.
+        """
+        _check_tensors()
+        config = json.loads(args["model_config"])
+        given = {key: value["string_value"] for key, value in config["parameters"].items()}
+        options = _options(
+            precision=given.get("precision", "auto"),
+            threads=int(given.get("threads", "0")) or len(os.sched_getaffinity(0)),
+        )
+        graph = Path(__file__).with_name("model.onnx")
+        try:
+            self._session = ort.InferenceSession(str(graph), sess_options=options)
+        except Exception as exc:  # ONNX Runtime has a class for every status code
+            raise pb_utils.TritonModelException(f"{graph}: {exc}") from exc
+        self._inputs = [tensor.name for tensor in self._session.get_inputs()]
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Answer every request, in order; those that fit together are computed in one run."""
+        groups = defaultdict(list)
+        for place, request in enumerate(requests):
+            inputs = self._read(request)
+            wanted = tuple(request.requested_output_names())
+            shapes = tuple(array.shape[1:] for array in inputs.values())
+            groups[wanted, shapes].append((place, inputs))
+        answers: list[Any] = [None] * len(requests)
+        for (wanted, _), members in groups.items():
+            batches = [inputs for _, inputs in members]
+            responses = self._respond(batches, wanted)
+            for (place, _), response in zip(members, responses, strict=True):
+                answers[place] = response
+        return answers
+
+    def _read(self, request: Any) -> dict[str, Array]:
+        tensors = {name: pb_utils.get_input_tensor_by_name(request, name) for name in self._inputs}
+        return {name: tensor.as_numpy() for name, tensor in tensors.items()}
+
+    def _respond(self, batches: list[dict[str, Array]], wanted: tuple[str, ...]) -> list[Any]:
+        """One response each. Where the run of all together fails, each is tried alone."""
+        try:
+            return [_response(wanted, outputs) for outputs in self._run(batches, wanted)]
+        except Exception as exc:  # ONNX Runtime has a class for every status code
+            if len(batches) > 1:
+                return [self._respond([batch], wanted)[0] for batch in batches]
+            logging.exception("the graph failed")
+            return [
+                pb_utils.InferenceResponse(error=pb_utils.TritonError(f"the graph failed: {exc}"))
+            ]
+
+    def _run(self, batches: list[dict[str, Array]], wanted: tuple[str, ...]) -> list[list[Array]]:
+        if len(batches) == 1:
+            return [self._session.run(list(wanted), batches[0])]
+        joined = {name: np.concatenate([batch[name] for batch in batches]) for name in self._inputs}
+        ends = np.cumsum([len(batch[self._inputs[0]]) for batch in batches])[:-1]
+        outputs = self._session.run(list(wanted), joined)
+        return list(zip(*(np.split(values, ends) for values in outputs), strict=True))
+
+
+def _response(wanted: tuple[str, ...], outputs: Sequence[Array]) -> Any:
+    return pb_utils.InferenceResponse(
+        [
+            pb_utils.Tensor(name, np.ascontiguousarray(values))
+            for name, values in zip(wanted, outputs, strict=True)
+        ]
+    )
+
+
+def _check_tensors() -> None:
+    """Refuse a stub that cannot read this NumPy's arrays.
+
+    Triton 2.51 under NumPy 2 answers OK with zero bytes in every tensor, and logs nothing.
+    """
+    probe = np.arange(1, 5, dtype=np.float32)
+    try:
+        seen = pb_utils.Tensor("probe", probe).as_numpy()
+    except Exception as exc:  # whatever pybind11 makes of it
+        seen = exc
+    if not np.array_equal(seen, probe):
+        raise pb_utils.TritonModelException(
+            f"this Triton's Python stub cannot read arrays of numpy {np.__version__}: use numpy<2"
+        )
+
+
+def _options(*, precision: str, threads: int) -> Any:
+    """As `diptych.engines.embedded` chooses: OpenVINO where it offers this CPU."""
+    device = _openvino_device()
+    options = ort.SessionOptions()
+    if device is None:
+        options.intra_op_num_threads = threads
+        # Threads that spin between batches would take the cores from the other tower.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return options
+    bf16 = precision == "bf16" or (precision == "auto" and _has_bf16())
+    config = {
+        "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
+        "INFERENCE_NUM_THREADS": str(threads),
+        "NUM_STREAMS": "1",
+    }
+    options.add_provider_for_devices([device], {"load_config": json.dumps({"CPU": config})})
+    return options
+
+
+def _openvino_device() -> Any | None:
+    """The CPU as OpenVINO's plugin offers it, or None."""
+    if openvino is None:
+        return None
+    try:
+        ort.register_execution_provider_library(_OPENVINO, openvino.get_library_path())
+    except Exception:  # registered already, or the library does not load here
+        logging.debug("OpenVINO's plugin is not to be had", exc_info=True)
+    for device in ort.get_ep_devices():
+        if device.ep_name == _OPENVINO and device.ep_metadata.get("ov_device") == "CPU":
+            return device
+    return None
+
+
+def _has_bf16() -> bool:
+    """Whether the CPU multiplies bfloat16 natively, by Linux's word."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
