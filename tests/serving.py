@@ -17,9 +17,7 @@ from diptych.repository import ModelFiles
 from diptych.settings import Settings
 from diptych.testing import FaultyEngine
 
-REPOSITORY = Path(
-    __import__("os").environ.get("PROBE_REPO") or Path(__file__).parents[1] / "model_repository"
-)
+REPOSITORY = Path(__file__).parents[1] / "model_repository"
 SHAPES = repository.load(REPOSITORY, "shapes")
 
 

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 # Top floor first. A module may import from any floor below its own, never beside or above.
 FLOORS = [
+    ["diptych_export.__main__"],
     ["diptych_export.cli"],
     ["diptych_export.demo"],
     ["diptych_export.*"],  # with steps of its own

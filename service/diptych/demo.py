@@ -49,7 +49,13 @@ def run_demo(repository: Path, pictures: Path, out: Console) -> None:
         )
         for measure in ("cosine", "softmax"):
             scored = client.score(files, CAPTIONS, measure=measure)
-            out.print(_table(f"Score, {measure}", [f.name for f in files], scored.scores.tolist()))
+            out.print(
+                _table(
+                    f"Score, {measure}",
+                    [f.stem.replace("_", " ") for f in files],
+                    scored.scores.tolist(),
+                )
+            )
         [model] = client.models().models
         out.print("Where these numbers came from")
         out.print(f"  model        {model.space.model} version {model.space.version}")
@@ -81,9 +87,13 @@ def _gateway(repository: Path, out: Console) -> Iterator[str]:
 
 
 def _table(title: str, names: list[str], scores: list[list[float]]) -> Table:
-    table = Table("", *CAPTIONS, title=title, title_justify="left")
-    for name, row in zip(names, scores, strict=True):
-        best = max(row)
-        cells = [f"[bold]{s:.3f}[/bold]" if s == best else f"{s:.3f}" for s in row]
-        table.add_row(name, *cells)
+    """Captions down, pictures across; each picture's best caption in bold."""
+    table = Table("", *names, title=title, title_justify="left")
+    best = [max(row) for row in scores]
+    for caption, column in zip(CAPTIONS, zip(*scores, strict=True), strict=True):
+        cells = [
+            f"[bold]{score:.3f}[/bold]" if score == top else f"{score:.3f}"
+            for score, top in zip(column, best, strict=True)
+        ]
+        table.add_row(caption, *cells)
     return table
