@@ -1,4 +1,4 @@
-"""Each rule, by the field it names. Through a socket they are tested in test_server.py."""
+"""Each rule, by the field it names. Through a socket they are tested in test_embed.py."""
 
 from __future__ import annotations
 
