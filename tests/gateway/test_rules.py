@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from diptych.preprocess.images import ImageLimits
 
 from diptych.errors import BadInput
 from diptych.gateway.rules import RULES, Limits, check
+from diptych.preprocess.images import ImageLimits
 from diptych.v1 import embedding_pb2 as pb
 
 LIMITS = Limits(
