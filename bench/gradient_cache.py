@@ -1,0 +1,112 @@
+"""How much memory a training step takes as its batch grows, with gradient caching and without.
+
+    python -m bench.gradient_cache
+
+One step of the `tiny` preset in a fresh process for each size, and that process's peak of
+resident memory. Plain computation stops at 4,096 pairs: beyond, it would take gigabytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+SIZES = (1024, 2048, 4096, 8192, 16_384, 32_768)
+CHUNK = 256
+PLAIN = 4096  # pairs, at most, without caching
+
+_MIB = 2**20
+
+
+def main() -> None:
+    reader = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    reader.add_argument("--pairs", type=int, nargs="+", default=SIZES, metavar="N")
+    reader.add_argument("--chunk", type=int, default=CHUNK)
+    reader.add_argument("--json", action="store_true", help="one JSON object per size")
+    reader.add_argument("--one", type=int, help=argparse.SUPPRESS)  # in a process of its own
+    options = reader.parse_args()
+    if options.one:
+        print(json.dumps(measured(options.one, options.chunk)))  # noqa: T201
+        return
+    if not options.json:
+        print("  pairs    cached   of it embeddings   seconds      plain")  # noqa: T201
+    for pairs in options.pairs:
+        found = in_a_process_of_its_own(pairs, options.chunk)
+        plain = in_a_process_of_its_own(pairs, pairs) if pairs <= PLAIN else None
+        show(found, plain, as_json=options.json)
+
+
+def measured(pairs: int, chunk: int) -> dict[str, Any]:
+    """Peak memory of one step above that of the trainer at rest, in bytes, and its time."""
+    import torch
+
+    from diptych_export.data.batches import Batch
+    from diptych_export.presets import PRESETS
+    from diptych_export.starting import begun, learned_tokenizer, understood
+    from diptych_export.train import Recipe
+    from diptych_export.trainer import Means, Trainer
+
+    plan = understood("tiny")
+    texts = [f"number {number}" for number in range(1000)]
+    torch.manual_seed(0)
+    learner = begun(plan, learned_tokenizer(plan, texts), "softmax")
+    size = learner.image.size
+
+    def noise() -> Iterator[Batch]:
+        for seed in range(pairs // chunk):
+            drawn = torch.Generator().manual_seed(seed)
+            pixels = torch.randint(256, (chunk, size, size, 3), dtype=torch.uint8, generator=drawn)
+            yield Batch(
+                pixels.numpy(), [texts[(seed * chunk + row) % 1000] for row in range(chunk)]
+            )
+
+    def step(chunks: int) -> None:
+        trainer = Trainer(learner, Recipe(steps=2, warmup=1), Means(chunks=chunks))
+        trainer.step(noise())
+
+    rest = peak_bytes()
+    began = time.monotonic()
+    step(pairs // chunk)
+    return {
+        "pairs": pairs,
+        "chunk": chunk,
+        "bytes": peak_bytes() - rest,
+        "embedding_bytes": 2 * 4 * pairs * PRESETS["tiny"].embed_dim,
+        "seconds": time.monotonic() - began,
+    }
+
+
+def peak_bytes() -> int:
+    """The most this process ever had in memory."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def in_a_process_of_its_own(pairs: int, chunk: int) -> dict[str, Any]:
+    command = [sys.executable, "-m", "bench.gradient_cache"]
+    command += ["--one", str(pairs), "--chunk", str(chunk)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def show(found: dict[str, Any], plain: dict[str, Any] | None, *, as_json: bool) -> None:
+    if as_json:
+        found["plain_bytes"] = plain["bytes"] if plain else None
+        print(json.dumps(found), flush=True)  # noqa: T201
+        return
+    beside = f"{plain['bytes'] / _MIB:7.0f} MiB" if plain else ""
+    print(  # noqa: T201
+        f"{found['pairs']:7,} {found['bytes'] / _MIB:6.0f} MiB "
+        f"{found['embedding_bytes'] / _MIB:14.1f} MiB {found['seconds']:9.1f} {beside}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
