@@ -22,6 +22,9 @@ app = cyclopts.App(
     name="diptych-export",
     help="Train or import a dual encoder, and export it to a model repository.",
 )
+# Found when they are asked for: torch takes seconds to import.
+app.command("diptych_export.commands.train:train")
+app.command("diptych_export.commands.evaluate:evaluate")
 out = Console(highlight=False)
 progress = Console(highlight=False, stderr=True)  # so that stdout is for results alone
 
@@ -46,6 +49,7 @@ def demo(
     run: Path = Path("runs/shapes"),
     steps: AtLeastOne = demonstration.RECIPE.steps,
     seed: int = 0,
+    scenes: AtLeastOne = demonstration.SCENES,
     evaluate: Annotated[bool, Parameter(negative="")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -66,14 +70,16 @@ def demo(
         Batches to train on.
     seed
         Of scenes, captions and initial weights.
+    scenes
+        New ones, drawn for each figure.
     evaluate
         Only measure the newest `shapes` in the repository, as it is served.
     """
     if evaluate:
-        spec, figures = demonstration.measure(repository, demonstration.SCENES)
+        spec, figures = demonstration.measure(repository, scenes)
     else:
         spec, figures = demonstration.demonstrate(
-            repository, run, steps=steps, seed=seed, console=progress
+            repository, run, steps=steps, seed=seed, scenes=scenes, console=progress
         )
     _print_figures(spec, figures, as_json)
 

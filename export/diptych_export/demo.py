@@ -30,7 +30,7 @@ RECIPE = Recipe()
 
 
 def demonstrate(
-    root: Path, run: Path, *, steps: int, seed: int, console: Console
+    root: Path, run: Path, *, steps: int, seed: int, scenes: int, console: Console
 ) -> tuple[ModelSpec, Figures]:
     """Train a new `shapes` and publish it in `root`; checkpoint and log are kept in `run`.
 
@@ -42,9 +42,9 @@ def demonstrate(
     tokenizer = vocabulary.learn(shapes.texts(seed, CAPTIONS), plan.context_length)
     torch.manual_seed(seed)
     learner = begun(plan, tokenizer, "softmax")
-    scenes = shapes.lessons(seed, alone=round(ALONE * steps))
+    lessons = shapes.lessons(seed, alone=round(ALONE * steps))
     with reporting(steps, run / "metrics.jsonl", console) as report:
-        train(learner.model, tokenizer, scenes, recipe, report)
+        train(learner.model, tokenizer, lessons, recipe, report)
     (run / "checkpoint").mkdir(parents=True, exist_ok=True)
     layouts.write(learner, run / "checkpoint")
     command = f"diptych-export demo --steps {steps} --seed {seed}"
@@ -54,7 +54,7 @@ def demonstrate(
     )
     console.print("exporting, and comparing with the model trained")
     spec = build(source, NAME, root, Placement())
-    return spec, measure(root, SCENES)[1]
+    return spec, measure(root, scenes)[1]
 
 
 def measure(root: Path, scenes: int) -> tuple[ModelSpec, Figures]:

@@ -103,7 +103,7 @@ def test_a_checkpoint_opens_with_transformers_and_answers_alike(
         found = opened(**inputs).logits_per_image
         images = unit_images(run[0], torch.from_numpy(batch.pixels))
         texts = unit_texts(run[0], inputs["input_ids"])
-    expected = run[0].logit_scale.exp() * images @ texts.T
+        expected = run[0].logit_scale.exp() * images @ texts.T
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert checkpoint.load(tmp_path)[0].config.to_dict() == opened.config.to_dict()
 
