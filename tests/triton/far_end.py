@@ -39,6 +39,7 @@ class FarEnd(rpc.GRPCInferenceServiceServicer):  # type: ignore[misc] # an untyp
         self.spec = spec
         self.address = ""
         self.ready = True
+        self.loading = False
         self.versions = [str(spec.version)]
         self.configs = {
             spec.folders[tower]: config(spec, tower, files.graphs[tower], Placement(), {})
@@ -92,6 +93,8 @@ class FarEnd(rpc.GRPCInferenceServiceServicer):  # type: ignore[misc] # an untyp
     async def ModelMetadata(self, request: Any, context: Context) -> Any:
         if request.name not in self.configs:
             await context.abort(grpc.StatusCode.NOT_FOUND, "unknown model")
+        if self.loading:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "has no available versions")
         inputs, outputs = self.tensors[request.name]
         return pb.ModelMetadataResponse(
             name=request.name,

@@ -86,6 +86,12 @@ async def test_a_server_that_is_not_ready_is_waited_for(far_end: FarEnd, files: 
     assert time.monotonic() - started >= 0.5
 
 
+async def test_a_model_that_loads_is_waited_for(far_end: FarEnd, files: ModelFiles) -> None:
+    far_end.loading = True
+    with pytest.raises(EngineUnavailable, match="has no available versions"):
+        await TritonEngine.connect(far_end.address, files, wait_s=0)
+
+
 async def test_nobody_there(files: ModelFiles) -> None:
     with pytest.raises(EngineUnavailable, match=r"Triton at 127\.0\.0\.1:1: UNAVAILABLE"):
         await TritonEngine.connect("127.0.0.1:1", files, wait_s=0)
