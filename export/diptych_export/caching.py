@@ -19,7 +19,7 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diptych_export.blocks import Share
 
@@ -39,12 +39,18 @@ Contrast: TypeAlias = Callable[[Tensor, Tensor], Share]
 
 
 def backward(
-    encode: Encode, chunks: Iterable[Chunk], count: int, contrast: Contrast, spool: Path | None
+    model: nn.Module,
+    encode: Encode,
+    chunks: Iterable[Chunk],
+    count: int,
+    contrast: Contrast,
+    spool: Path | None,
 ) -> Share:
-    """Add the loss's gradient over the first `count` chunks to the parameters of `encode`.
+    """Add the loss's gradient over the first `count` chunks to the parameters of `model`.
 
-    The gradients of scale and bias are only in the answer: `encode` does not know them. `spool`
-    is a folder for the inputs of one batch; None is the system's own for temporary files.
+    `encode` is how `model` encodes. The gradients of scale and bias are only in the answer:
+    encoding does not know them. `spool` is a folder for the inputs of one batch; None is the
+    system's own for temporary files.
     """
     drawn = islice(chunks, count)
     if count == 1:
@@ -53,8 +59,11 @@ def backward(
         _push(images, texts, share.images, share.texts)
         return share
     with tempfile.TemporaryFile(dir=spool) as file:
+        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
         share = contrast(*_vectors(encode, drawn, file))
         after = _random_state()
+        for name, buffer in model.named_buffers():  # running statistics: a batch counts once
+            buffer.copy_(before[name])
         file.seek(0)
         start = 0
         for chunk in _again(file, count):

@@ -21,6 +21,7 @@ from diptych_export.presets import ResNetClip
 from diptych_export.resnet import ResNetSize
 from diptych_export.sources import openclip
 from diptych_export.sources.image_rules import FILTERS
+from diptych_export.sources.pretrained import quiet
 
 SPEC = "spec.json"
 
@@ -36,8 +37,9 @@ def write(learner: Learner, folder: Path) -> None:
     if is_openclip(learner.model):
         _write_openclip(learner, folder)
     else:
-        learner.model.save_pretrained(folder)
-        _processor(learner).save_pretrained(folder)
+        with quiet():
+            learner.model.save_pretrained(folder)
+            _processor(learner).save_pretrained(folder)
     _write_spec(learner, folder)
 
 

@@ -129,7 +129,7 @@ def _train(
                     lambda folder: layouts.write(trainer.learner, folder),
                     keeping.keep,
                 )
-            if stop:
+            if stop and trainer.done < settings.steps:
                 raise BadRun(f"stopped after step {trainer.done}; --resume goes on from there")
 
 
@@ -157,10 +157,10 @@ def _list_rejects(everyones: Iterable[list[Reject]], path: Path) -> None:
     known = set()
     if path.exists():
         known = {json.loads(line)["id"] for line in path.read_text(encoding="utf-8").splitlines()}
-    with path.open("a", encoding="utf-8") as file:
-        for reject in (reject for own in everyones for reject in own):
-            if reject.id not in known:
-                known.add(reject.id)
+    for reject in (reject for own in everyones for reject in own):
+        if reject.id not in known:
+            known.add(reject.id)
+            with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(reject)) + "\n")
 
 

@@ -28,7 +28,7 @@ class World:
         if self.size == 1:
             return own.detach()
         whole = own.new_empty((self.size * len(own), *own.shape[1:]))
-        dist.all_gather_into_tensor(whole, own.detach().contiguous())
+        dist.all_gather_single(whole, own.detach().contiguous())
         return whole
 
     def total(self, own: Tensor) -> Tensor:
@@ -36,6 +36,13 @@ class World:
         if self.size > 1:
             dist.all_reduce(own)
         return own
+
+    def any(self, own: bool) -> bool:
+        """Whether it is so for one of the processes."""
+        if self.size == 1:
+            return own
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        return bool(self.total(torch.tensor(float(own), device=device)).item())
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by its sum over the processes; None where all have none."""

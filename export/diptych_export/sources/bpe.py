@@ -50,8 +50,6 @@ def read_merges(folder: Path, tokens: int) -> Merges:
         raise BadCheckpoint(f"{path}: not a readable file of merges") from error
     if len(merges) < count or (path.name != PUBLISHED and len(merges) != count):
         raise BadCheckpoint(f"{path}: has {len(merges)} merges, the text tower needs {count}")
-    if any(len(pair) != 2 for pair in merges[:count]):
-        raise BadCheckpoint(f"{path}: a line that is not two pieces")
     return merges[:count]
 
 

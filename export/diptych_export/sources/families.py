@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AlignModel,
     AltCLIPModel,
@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedModel,
     SiglipModel,
 )
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from diptych.contract import ImageSpec
 from diptych_export.errors import BadCheckpoint
@@ -70,7 +71,7 @@ def towers(model: Any, image: ImageSpec) -> tuple[ImageTower, TextTower]:
         text = TextTower(model.text_model, model.text_model.head, pooled=pooled)
         return ImageTower(model.vision_model, nothing, image), text
     if kind == "align":
-        vision = ImageTower(model.vision_model, nothing, image, states=False)
+        vision = ImageTower(_WholePooled(model.vision_model), nothing, image, states=False)
     else:
         vision = ImageTower(model.vision_model, model.visual_projection, image)
     inner = kind != "altclip"  # whose last state is narrower than those inside
@@ -113,3 +114,21 @@ def picture_size(model: Any) -> int | None:
         return None
     size = model.config.vision_config.image_size
     return int(size if isinstance(size, int) else size[0])
+
+
+class _WholePooled(nn.Module):
+    """ALIGN's image tower with its pooling written as what it is: over the whole last map.
+
+    AlignVisionModel asks for windows of 2,560 places, cut off at the edge of a map of 81; engines
+    disagree whether what is beyond the edge counts.
+    """
+
+    def __init__(self, vision: Any) -> None:
+        super().__init__()
+        self.vision = vision
+        self.largest = vision.config.pooling_type == "max"
+
+    def forward(self, pixel_values: Tensor) -> BaseModelOutputWithPooling:
+        last = self.vision(pixel_values=pixel_values).last_hidden_state
+        pooled = last.amax(dim=(2, 3)) if self.largest else last.mean(dim=(2, 3))
+        return BaseModelOutputWithPooling(last_hidden_state=last, pooler_output=pooled)

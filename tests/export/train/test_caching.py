@@ -41,7 +41,7 @@ def cached(model: CLIPModel, chunks: Iterable[Chunk], count: int) -> blocks.Shar
     def contrast(images: Tensor, texts: Tensor) -> blocks.Share:
         return blocks.softmax(images, texts, SCALE, World())
 
-    return backward(partial(encoded, model), chunks, count, contrast, None)
+    return backward(model, partial(encoded, model), chunks, count, contrast, None)
 
 
 @pytest.mark.parametrize("cells", [1, 60, 2**22])
@@ -115,7 +115,7 @@ def test_a_batch_of_one_chunk_is_encoded_once() -> None:
         calls += 1
         return encoded(model, chunk)
 
-    backward(counting, CHUNKS, 1, lambda i, t: blocks.softmax(i, t, SCALE, World()), None)
+    backward(model, counting, CHUNKS, 1, lambda i, t: blocks.softmax(i, t, SCALE, World()), None)
     assert calls == 1
 
 
