@@ -76,7 +76,7 @@ def alone(score: Score, pairs: int) -> dict[str, Tensor]:
         value = loss.softmax(images, texts, scale)
     else:
         value = loss.sigmoid(images, texts, scale, learner.model.logit_bias)
-    value.backward()  # type: ignore[no-untyped-call]
+    value.backward()
     return {"loss": value.detach(), **gradients(learner)}
 
 
