@@ -10,8 +10,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc as rpc
 
 from diptych.canary import prove
 from diptych.contract import Tower
@@ -117,3 +120,23 @@ async def test_what_the_graph_refuses_fails_alone(engine: TritonEngine, files: M
     assert failed == [7]
     assert isinstance(answers[7], EngineFailed)
     assert str(answers[7]) == "the text tower failed in Triton"
+
+
+async def test_what_nobody_waits_for_is_not_computed(
+    engine: TritonEngine, triton: TritonServer, files: ModelFiles
+) -> None:
+    """A call that is given up leaves Triton's queue too."""
+
+    async def computed() -> int:
+        async with grpc.aio.insecure_channel(triton.address) as channel:
+            name = files.spec.folders[Tower.TEXT]
+            request = pb.ModelStatisticsRequest(name=name)
+            answer = await rpc.GRPCInferenceServiceStub(channel).ModelStatistics(request)
+        return int(answer.model_stats[0].inference_count)
+
+    before = await computed()
+    calls = (engine.run(Tower.TEXT, texts(64), [TEXT], timeout_s=0.1) for _ in range(200))
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert DeadlinePassed in {type(answer) for answer in answers}
+    await engine.run(Tower.TEXT, texts(1), [TEXT])  # behind all that still waits
+    assert await computed() - before < 200 * 64 / 2
