@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -88,7 +89,10 @@ def _gateway(repository: Path, out: Console) -> Iterator[str]:
 
 def _table(title: str, names: list[str], scores: list[list[float]]) -> Table:
     """Captions down, pictures across; each picture's best caption in bold."""
-    table = Table("", *names, title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE)
+    table.add_column(no_wrap=True)
+    for name in names:
+        table.add_column(name, justify="right")
     best = [max(row) for row in scores]
     for caption, column in zip(CAPTIONS, zip(*scores, strict=True), strict=True):
         cells = [
