@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diptych_export.presets import ResNetClip
-from diptych_export.sources.convert import _BLOCK, _TEXT, _VISION
+from diptych_export.sources.convert import BLOCK, TEXT, VISION
 
 _LAYERS = "encoder.layers."
 
@@ -21,10 +21,10 @@ def weights(model: Any) -> dict[str, Tensor]:
         found = {f"visual.{name}": value for name, value in model.vision_model.state_dict().items()}
     else:
         text, projection = model.text_model, model.text_projection
-        vision = _tower(model.vision_model, _VISION)
+        vision = _tower(model.vision_model, VISION)
         found = {f"visual.{name}": value for name, value in vision.items()}
         found["visual.proj"] = model.visual_projection.weight.T
-    found |= _tower(text, _TEXT)
+    found |= _tower(text, TEXT)
     found["text_projection"] = projection.weight.T
     for name in ("logit_scale", "logit_bias"):
         if hasattr(model, name):
@@ -34,7 +34,7 @@ def weights(model: Any) -> dict[str, Tensor]:
 
 def _tower(tower: Any, top: Mapping[str, str]) -> dict[str, Tensor]:
     theirs = {ours: name for name, ours in top.items()}
-    blocks = {ours: name for name, ours in _BLOCK.items()}
+    blocks = {ours: name for name, ours in BLOCK.items()}
     state, found = tower.state_dict(), dict[str, Tensor]()
     for name, value in state.items():
         if not name.startswith(_LAYERS):

@@ -12,11 +12,8 @@ from diptych_export.resnet import ModifiedResNet, ResNetSize
 from diptych_export.sources.architecture import Architecture
 from diptych_export.sources.weights import one_line, refuse_names
 
-_VISUAL = "visual."
-_BLOCKS = "transformer.resblocks."
-_NUMBERS = ("logit_scale", "logit_bias")  # of the pair, not of a tower
-
-_VISION = {
+# OpenAI's names of weights to transformers', within a tower and within a block of it.
+VISION = {
     "class_embedding": "embeddings.class_embedding",
     "conv1.weight": "embeddings.patch_embedding.weight",
     "positional_embedding": "embeddings.position_embedding.weight",
@@ -25,19 +22,23 @@ _VISION = {
     "ln_post.weight": "post_layernorm.weight",
     "ln_post.bias": "post_layernorm.bias",
 }
-_TEXT = {
+TEXT = {
     "token_embedding.weight": "embeddings.token_embedding.weight",
     "positional_embedding": "embeddings.position_embedding.weight",
     "ln_final.weight": "final_layer_norm.weight",
     "ln_final.bias": "final_layer_norm.bias",
 }
-_BLOCK = {
+BLOCK = {
     "ln_1": "layer_norm1",
     "ln_2": "layer_norm2",
     "attn.out_proj": "self_attn.out_proj",
     "mlp.c_fc": "mlp.fc1",
     "mlp.c_proj": "mlp.fc2",
 }
+
+_VISUAL = "visual."
+_BLOCKS = "transformer.resblocks."
+_NUMBERS = ("logit_scale", "logit_bias")  # of the pair, not of a tower
 
 
 def vision_tower(where: str, state: Mapping[str, Tensor], whole: Architecture) -> Any:
@@ -49,7 +50,7 @@ def vision_tower(where: str, state: Mapping[str, Tensor], whole: Architecture) -
     own = {n.removeprefix(_VISUAL): w for n, w in state.items() if n.startswith(_VISUAL)}
     if isinstance(whole.vision, ResNetSize):
         return _filled(where, ModifiedResNet(whole.vision), own)
-    names = _renamed(own, "vision_model", _VISION, {"proj": "visual_projection.weight"})
+    names = _renamed(own, "vision_model", VISION, {"proj": "visual_projection.weight"})
     model: Any = CLIPVisionModelWithProjection(whole.vision_config(whole.vision))
     return _filled(where, model, names)
 
@@ -62,7 +63,7 @@ def text_tower(where: str, state: Mapping[str, Tensor], whole: Architecture) -> 
     """
     own = {n: w for n, w in state.items() if not n.startswith(_VISUAL) and n not in _NUMBERS}
     projection = {"text_projection": "text_projection.weight"}
-    names = _renamed(own, "text_model", _TEXT, projection)
+    names = _renamed(own, "text_model", TEXT, projection)
     model: Any = CLIPTextModelWithProjection(whole.text_config())
     return _filled(where, model, names)
 
@@ -90,7 +91,7 @@ def _block(place: str, name: str, weights: Tensor) -> dict[str, Tensor]:
         kind = kind.removeprefix("in_proj_")
         parts = zip("qkv", weights.chunk(3), strict=True)
         return {f"{place}.self_attn.{letter}_proj.{kind}": part.clone() for letter, part in parts}
-    return {f"{place}.{_BLOCK.get(stem, stem)}.{kind}": weights}
+    return {f"{place}.{BLOCK.get(stem, stem)}.{kind}": weights}
 
 
 def _filled(where: str, model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:

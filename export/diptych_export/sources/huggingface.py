@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from diptych_export.errors import BadCheckpoint
@@ -23,7 +24,8 @@ def open_huggingface(where: str, licence: str | None = None) -> Source:
             rule for it.
     """
     own = read(where)
-    origin = f"{own.model.config.model_type} {where.rstrip('/').rpartition('/')[2]}"
+    name = Path(where).name if Path(where).is_dir() else where
+    origin = f"{own.model.config.model_type} {name}"
     return _source(own, origin=origin, licence=licence or licence_of(own.card))
 
 

@@ -90,18 +90,21 @@ def _local(where: str) -> dict[str, Any]:
     return {"local_files_only": Path(where).is_dir(), "trust_remote_code": False}
 
 
-def _file(where: str, name: str) -> Path | None:
-    """A file of the checkpoint, fetched if it is on the hub; None where there is none."""
+def _file(where: str, name: str, *, needed: bool = False) -> Path | None:
+    """A file of the checkpoint, fetched if it is on the hub; None where there is none.
+
+    If it is `needed`, a hub that cannot be reached says so itself.
+    """
     if Path(where).is_dir():
         path = Path(where) / name
         return path if path.is_file() else None
     with one_line(where), quiet():
-        found = cached_file(where, name, _raise_exceptions_for_missing_entries=False)
+        found = cached_file(where, name, _raise_exceptions_for_missing_entries=needed)
     return Path(found) if found else None
 
 
 def _json(where: str, name: str) -> dict[str, Any]:
-    path = _file(where, name)
+    path = _file(where, name, needed=True)
     if path is None:
         raise BadCheckpoint(f"{where}: no {name}")
     try:
@@ -125,6 +128,9 @@ def _processor_settings(where: str) -> Mapping[str, Any]:
 
 
 def _check_weights_file(where: str) -> None:
+    """Say what is wrong with a directory; of the hub, transformers fetches nothing else anyway."""
+    if not Path(where).is_dir():
+        return
     if any(_file(where, f"model.safetensors{end}") for end in ("", ".index.json")):
         return
     for name in ("pytorch_model.bin", "pytorch_model.bin.index.json"):

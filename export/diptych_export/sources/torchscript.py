@@ -76,6 +76,7 @@ class _Unpickler(pickle.Unpickler):
             return _STORAGES[name]
         known = {
             ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+            ("torch.jit._pickle", "restore_type_tag"): _untagged,
             ("collections", "OrderedDict"): OrderedDict,
         }
         if (module, name) in known:
@@ -93,6 +94,11 @@ class _Unpickler(pickle.Unpickler):
         if len(content) != count * dtype.itemsize:
             raise pickle.UnpicklingError(f"storage {key} has {len(content)} bytes, not {count}")
         return torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+
+
+def _untagged(value: object, _: object) -> object:
+    """A list or dictionary without the type that TorchScript notes beside it."""
+    return value
 
 
 def _stored(archive: zipfile.ZipFile, name: str) -> bytes:
