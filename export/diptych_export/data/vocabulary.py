@@ -23,7 +23,8 @@ def learn(texts: Iterable[str], context_length: int, vocabulary: int = _ENOUGH) 
     out as in OpenAI's vocabulary: bytes, bytes that end a word, merges, start, end.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = _merges(texts, vocabulary)[: vocabulary - 2 * len(alphabet) - _CONTROLS]
+    room = max(0, vocabulary - 2 * len(alphabet) - _CONTROLS)
+    merges = _merges(texts, vocabulary)[:room]
     words = [
         *alphabet,
         *(byte + _SUFFIX for byte in alphabet),

@@ -13,7 +13,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from diptych_export.caching import Chunk
 
-SIZE, LENGTH, WORDS = 16, 6, 40
+SIZE, LENGTH, WORDS = 16, 6, 600
 
 
 def towers(dropout: float = 0.0) -> CLIPModel:
