@@ -7,7 +7,7 @@ OUT ?= service
 PORT ?= 50051
 TRITON_PORT ?= 8001
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-PROTOC = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
+PROTOC = PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos -I$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
 PROTOS := $(wildcard protos/diptych/v1/*.proto)
 
 .PHONY: help setup demo serve triton test check lint types check-protos protos clean

@@ -52,6 +52,9 @@ class Evaluation:
         return found
 
 
+AsJson = Annotated[bool, Parameter(name="--json", negative="", help="One JSON object.")]
+
+
 def evaluate(
     *,
     repository: Path = Path("model_repository"),
@@ -63,9 +66,7 @@ def evaluate(
     image_key: str | None = None,
     text_key: str | None = None,
     html: Path | None = None,
-    as_json: Annotated[
-        bool, Parameter(name="--json", negative="", help="One JSON object.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure a model of a repository through the preprocessing and the engine that serve it.
 
@@ -96,11 +97,7 @@ def evaluate(
     html
         Where to write a report with pictures.
     """
-    if labelled is None and not pairs:
-        raise BadRun("nothing to evaluate on: --labelled, or --pairs, or both")
-    for one in template:
-        if one.count(SLOT) != 1:
-            raise BadRun(f"--template {one!r}: must hold {SLOT} once")
+    _check(labelled, pairs, template)
     data = labels(labelled, classes) if labelled else None
     files = shards(pairs, Keys(image_key, text_key)) if pairs else []
     found = asyncio.run(_evaluate(repository, model, data, template, files))
@@ -108,6 +105,14 @@ def evaluate(
         page = report.render(found.spec, found.engine, found.zero_shot, found.retrieval)
         html.write_text(page, encoding="utf-8")
     _print(found.as_dict(), as_json)
+
+
+def _check(labelled: str | None, pairs: tuple[str, ...], templates: tuple[str, ...]) -> None:
+    if labelled is None and not pairs:
+        raise BadRun("nothing to evaluate on: --labelled, or --pairs, or both")
+    for one in templates:
+        if one.count(SLOT) != 1:
+            raise BadRun(f"--template {one!r}: must hold {SLOT} once")
 
 
 async def _evaluate(
