@@ -35,7 +35,7 @@ class Step:
 
     number: int  # of this step, from 1
     loss: float
-    accuracy: float  # share of images nearest to their own text within the batch
+    accuracy: float  # share of images nearest to their own text within their group
     scale: float  # logit scale, exponentiated
     rate: float
     gradient_norm: float  # before clipping
@@ -100,9 +100,10 @@ def _losses(model: Any, tokenizer: CLIPTokenizer, batch: Batch) -> tuple[Tensor,
     ids = tokenizer(batch.texts, padding=True, truncation=True, return_tensors="pt").input_ids
     images = unit_images(model, torch.from_numpy(batch.pixels))
     texts = unit_texts(model, ids)
-    nearest = (images.detach() @ texts.detach().T).argmax(dim=1)
-    right = (nearest == torch.arange(len(nearest))).float().mean().item()
     sizes = list(batch.groups) or [len(batch.texts)]
-    groups = zip(images.split(sizes), texts.split(sizes), strict=True)
-    value = torch.stack([len(i) * loss.softmax(i, t, model.logit_scale) for i, t in groups]).sum()
-    return value / len(batch.texts), right
+    total, right = images.new_zeros(()), 0
+    for own_images, own_texts in zip(images.split(sizes), texts.split(sizes), strict=True):
+        total = total + len(own_images) * loss.softmax(own_images, own_texts, model.logit_scale)
+        nearest = (own_images.detach() @ own_texts.detach().T).argmax(dim=1)
+        right += int((nearest == torch.arange(len(nearest))).sum())
+    return total / len(batch.texts), right / len(batch.texts)

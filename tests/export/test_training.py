@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -11,6 +13,7 @@ from transformers import CLIPModel, CLIPProcessor
 
 from diptych_export import checkpoint, loss
 from diptych_export.data import shapes
+from diptych_export.data.batches import Batch
 from diptych_export.dual import MEAN, STD, normalised, unit_images, unit_texts
 from diptych_export.errors import BadCheckpoint
 from diptych_export.progress import reporting
@@ -43,6 +46,21 @@ def test_the_same_seed_trains_the_same_weights(run: tuple[CLIPModel, list[Step]]
     again, _ = trained()
     for name, weights in run[0].state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], weights, rtol=1e-4, atol=1e-5)
+
+
+def test_groups_of_a_batch_are_contrasted_apart() -> None:
+    """Two batches as the groups of one have the mean loss of the two, and share no negatives."""
+    lesson = next(shapes.lessons(0, alone=1))
+    recipe, apart = Recipe(steps=1, rate=0.0), list[Step]()
+    starts = np.cumsum([0, *lesson.groups])
+    for start, stop in itertools.pairwise(starts):
+        part = Batch(lesson.pixels[start:stop], lesson.texts[start:stop])
+        train(tiny.model(), tiny.tokenizer(), [part], recipe, apart.append)
+    whole: list[Step] = []
+    train(tiny.model(), tiny.tokenizer(), [lesson], recipe, whole.append)
+    for name in ("loss", "accuracy"):
+        mean = np.average([getattr(step, name) for step in apart], weights=lesson.groups)
+        assert getattr(whole[0], name) == pytest.approx(mean, rel=1e-4)
 
 
 def test_the_rate_warms_up_and_then_falls_to_nothing() -> None:
