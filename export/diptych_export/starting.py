@@ -107,6 +107,7 @@ def begun(plan: Plan, tokenizer: Any, score: Literal["auto", "softmax", "sigmoid
     own: Score = "sigmoid" if plan.siglip or score == "sigmoid" else "softmax"
     if plan.siglip:  # its text tower learns with all padding in view, so none is masked
         tokenizer.model_input_names = ["input_ids"]
+        tokenizer.init_kwargs["model_input_names"] = ["input_ids"]  # which is what is saved
     model = fresh(plan.preset, tokenizer) if plan.preset else _from_config(plan, tokenizer)
     if own == "sigmoid":
         _begin_sigmoid(model)

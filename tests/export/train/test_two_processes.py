@@ -16,16 +16,16 @@ def test_two_processes_in_chunks_compute_the_gradients_of_one_on_the_joint_batch
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
     command += ["-m", "bench.two_processes", "--json", "--pairs", "32"]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    found = [json.loads(line) for line in done.stdout.splitlines()]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment
+    ) as process:
+        try:
+            said, _ = process.communicate(timeout=100)
+        finally:
+            process.terminate()  # it ends its workers, where a kill would leave them
+    assert process.returncode == 0
+    found = [json.loads(line) for line in said.splitlines()]
     assert [facts["loss"] for facts in found] == ["softmax", "sigmoid"]
     for facts in found:
         assert facts["processes"] == facts["chunks"] == 2
