@@ -87,9 +87,12 @@ async def tritonserver(
     async with AsyncExitStack() as stack:
         start = partial(_started, repository, installed, log, port, poll_s, start_s)
         try:
-            server = await stack.enter_async_context(start())
-        except _Crashed:  # a stub starved of processor time is taken for dead, and all is aborted
-            server = await stack.enter_async_context(start())
+            try:
+                server = await stack.enter_async_context(start())
+            except _Crashed:  # it takes a stub starved of processor time for dead, and aborts
+                server = await stack.enter_async_context(start())
+        except _Crashed as crashed:
+            raise EngineUnavailable(str(crashed)) from None
         yield server
 
 
@@ -129,7 +132,7 @@ async def _run(
         raise EngineUnavailable(f"{await server.broken()}; its log is in {log}")
 
 
-class _Crashed(EngineUnavailable):
+class _Crashed(Exception):
     """It was not refused anything: a signal ended it."""
 
 

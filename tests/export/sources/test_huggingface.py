@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import torch
 from transformers import CLIPModel
 
 from diptych.contract import canary_tokens
+from diptych_export.build import build
+from diptych_export.errors import ParityError
 from diptych_export.sources.opening import open_source
 from tests.export.sources import directories
-from tests.export.sources.comparing import check, in_onnxruntime, in_torch, tokens
+from tests.export.sources.comparing import check, in_onnxruntime, in_torch
 
 Directory = Callable[[str], Path]
 
@@ -110,15 +113,13 @@ def test_outputs_are_what_the_towers_have(directory: Directory) -> None:
     assert altclip.numbers["text_hidden_size"] == 20
 
 
-def test_siglip_without_its_padding_is_another_model(directory: Directory) -> None:
-    """Why the padding rule is part of a checkpoint; the gate has to notice."""
+def test_the_gate_notices_a_wrong_padding_rule(directory: Directory, tmp_path: Path) -> None:
+    """SigLIP learned with padding to the end and reads texts off there."""
     source = open_source(str(directory("siglip")))
-    padded = tokens(source, ["red"])["input_ids"]
-    short = padded[:, : int((padded != source.text.pad_id).sum()) + 1]
-    with torch.inference_mode():
-        whole = source.text_tower(torch.tensor(padded))[0]
-        cut = source.text_tower(torch.tensor(short))[0]
-    assert torch.cosine_similarity(whole, cut).item() < 0.99
+    spoilt = source.text.model_copy(update={"padding": "longest"})
+    with pytest.raises(ParityError, match=r"text\.text_embeds"):
+        build(replace(source, text=spoilt), "siglip", tmp_path / "repository")
+    assert not list((tmp_path / "repository").glob("siglip*"))
 
 
 def test_the_canary_is_the_librarys_answer(directory: Directory) -> None:
