@@ -28,7 +28,13 @@ FLOORS = [
     ["diptych.scorer"],
     ["diptych.labels"],
     ["diptych.encoder"],
-    ["diptych.towers", "diptych.canary", "diptych.client", "diptych.settings"],
+    [
+        "diptych.towers",
+        "diptych.canary",
+        "diptych.client",
+        "diptych.settings",
+        "diptych.engines.triton_supervisor",
+    ],
     [
         "diptych.engines.embedded",
         "diptych.engines.triton",

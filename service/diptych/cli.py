@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ from rich.table import Table
 from diptych import settings, wire
 from diptych.client import Client
 from diptych.demo import PICTURES, run_demo
-from diptych.engines.triton_server import run_triton
+from diptych.engines.triton_supervisor import run_triton
 from diptych.errors import DiptychError
 from diptych.gateway.server import Running, gateway, told_to_stop
 from diptych.settings import Settings
@@ -190,16 +191,17 @@ def triton(
     *,
     repository: Path = Path("model_repository"),
     port: Annotated[int, Parameter(help="Port of its gRPC; 0 picks a free one.")] = 0,
+    poll_s: Annotated[int, Parameter(help="Seconds between looks for new versions; 0: none.")] = 0,
     log: Annotated[Path, Parameter(help="What it prints goes here.")] = Path("triton.log"),
 ) -> None:
-    """Run a real tritonserver on a model repository until SIGTERM or Ctrl+C.
+    """Keep a real tritonserver running on a model repository until SIGTERM or Ctrl+C.
 
     It is installed from PyPI on first use, into an environment of its own; it listens on loopback
-    only and stops with everything it started.
+    only, is started again when it dies, and stops with everything it started.
 
     Example: diptych triton --port 8001
     """
-    uvloop.run(_triton(repository, port, log))
+    uvloop.run(_triton(repository, port, poll_s, log))
 
 
 @app.command
@@ -211,8 +213,9 @@ def demo(*, repository: Path = Path("model_repository"), pictures: Path = PICTUR
     run_demo(repository, pictures, out)
 
 
-async def _triton(repository: Path, port: int, log: Path) -> None:
-    await run_triton(repository, log=log, told=told_to_stop(), say=out.print, port=port)
+async def _triton(repository: Path, port: int, poll_s: int, log: Path) -> None:
+    told, say = told_to_stop(), partial(out.print, soft_wrap=True)
+    await run_triton(repository, log=log, told=told, say=say, port=port, poll_s=poll_s)
 
 
 async def _serve(options: Settings) -> None:

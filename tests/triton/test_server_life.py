@@ -20,7 +20,8 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as rpc
 
 from diptych.engines.triton_install import Installed
-from diptych.engines.triton_server import TritonServer, run_triton, tritonserver
+from diptych.engines.triton_server import TritonServer, tritonserver
+from diptych.engines.triton_supervisor import run_triton
 from diptych.errors import EngineUnavailable
 from diptych_export import triton_config
 from diptych_export.triton_config import Placement
@@ -40,6 +41,10 @@ def alive(group: int) -> list[int]:
         except ProcessLookupError:
             continue
     return found
+
+
+def stubs(server: int) -> list[int]:
+    return [pid for pid in alive(server) if pid != server]
 
 
 def regions(owner: int) -> list[Path]:
@@ -101,7 +106,7 @@ async def test_a_server_stopped_by_a_signal_is_killed(
 PROGRAM = """
 import asyncio, sys
 from pathlib import Path
-from diptych.engines.triton_server import run_triton
+from diptych.engines.triton_supervisor import run_triton
 
 async def main():
     root, venv, pins, log = map(Path, sys.argv[1:])
@@ -150,13 +155,56 @@ async def test_run_triton_heeds_its_end_while_starting(served: Path, tmp_path: P
     assert time.monotonic() - started < GONE_S
 
 
-async def test_run_triton_fails_when_the_server_dies(served: Path, tmp_path: Path) -> None:
-    def kill(line: str) -> None:
-        if "(gRPC)" in line:
-            os.kill(int(line.split()[1]), signal.SIGKILL)
+@pytest.mark.parametrize("victim", ["server", "stub"])
+async def test_run_triton_starts_a_new_server_at_the_same_address_when_one_dies(
+    victim: str, served: Path, tmp_path: Path
+) -> None:
+    told, said = asyncio.Event(), []
 
-    with pytest.raises(EngineUnavailable, match="tritonserver died; its log is in"):
-        await run(served, tmp_path, asyncio.Event(), kill)
+    def say(line: str) -> None:
+        said.append(line)
+        births = [line.split() for line in said if "(gRPC)" in line]
+        if line.startswith("serve through it"):
+            server = int(births[0][1])
+            os.kill(server if victim == "server" else stubs(server)[0], signal.SIGKILL)
+        elif len(births) == 2:
+            told.set()
+
+    await run(served, tmp_path, told, say)
+    first, _, death, second, last = said
+    assert death.startswith(("tritonserver died", "a Python stub of tritonserver died"))
+    assert "the next one starts in 1 s" in death  # not at once: it had only just begun
+    assert first.split()[3] == second.split()[3]
+    assert first.split()[1] != second.split()[1]
+    assert last == "stopping tritonserver"
+    assert not alive(int(first.split()[1]))
+    assert "Started GRPCInferenceService" in (tmp_path / "log.old").read_text()
+
+
+async def test_run_triton_fails_when_the_first_server_does_not_start(tmp_path: Path) -> None:
+    (tmp_path / "root" / "empty").mkdir(parents=True)
+    (tmp_path / "root" / "empty" / "config.pbtxt").write_text('name: "empty" backend: "python"')
+    with pytest.raises(EngineUnavailable, match="at least one version must be available"):
+        await run(tmp_path / "root", tmp_path, asyncio.Event(), lambda line: None)
+
+
+async def test_run_triton_goes_on_trying_once_it_had_a_server(served: Path, tmp_path: Path) -> None:
+    """What stands in the way of a start may pass: here, a repository that is being replaced."""
+    root, told, said = tmp_path / "root", asyncio.Event(), []
+    shutil.copytree(served, root)
+
+    def say(line: str) -> None:
+        said.append(line)
+        if line.startswith("serve through it"):
+            root.rename(tmp_path / "away")
+            os.kill(int(said[0].split()[1]), signal.SIGKILL)
+        elif "starts in 2 s" in line:
+            (tmp_path / "away").rename(root)
+        elif "(gRPC)" in line and len(said) > 1:
+            told.set()
+
+    await run(root, tmp_path, told, say)
+    assert [line for line in said if "exited with status 1" in line]
 
 
 async def run(

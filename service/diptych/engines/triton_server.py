@@ -10,7 +10,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +20,7 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as rpc
 
-from diptych.engines.triton_install import PINS, VENV, Installed, install
+from diptych.engines.triton_install import Installed
 from diptych.errors import EngineUnavailable
 
 HOST = "127.0.0.1"  # Triton's API has no identity check: never another address
@@ -64,13 +64,33 @@ class TritonServer:
             await asyncio.sleep(_POLL_S)
 
 
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port for Triton, as `reserved` gives it."""
+
+    number: int
+    shared: bool  # with the socket that keeps it free; nobody is connected to that: it is deaf
+
+
+@contextmanager
+def reserved(port: int) -> Iterator[Port]:
+    """`port`, or for 0 a free one, which within this stays ours between two servers."""
+    if port:
+        yield Port(port, shared=False)
+        return
+    with socket.socket() as keeper:
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        keeper.bind((HOST, 0))
+        yield Port(keeper.getsockname()[1], shared=True)
+
+
 @asynccontextmanager
 async def tritonserver(
     repository: Path,
     installed: Installed,
     *,
     log: Path,
-    port: int = 0,
+    port: int | Port = 0,
     poll_s: int = 0,
     start_s: float = 60.0,
 ) -> AsyncIterator[TritonServer]:
@@ -85,7 +105,8 @@ async def tritonserver(
         EngineUnavailable: it did not become ready within `start_s`; the message quotes its log.
     """
     async with AsyncExitStack() as stack:
-        start = partial(_started, repository, installed, log, port, poll_s, start_s)
+        place = port if isinstance(port, Port) else stack.enter_context(reserved(port))
+        start = partial(_started, repository, installed, log, place, poll_s, start_s)
         try:
             try:
                 server = await stack.enter_async_context(start())
@@ -96,56 +117,20 @@ async def tritonserver(
         yield server
 
 
-async def run_triton(
-    repository: Path,
-    *,
-    log: Path,
-    told: asyncio.Event,
-    say: Callable[[str], None],
-    port: int = 0,
-    folder: Path = VENV,
-    pins: Path = PINS,
-) -> None:
-    """Set a tritonserver up where there is none yet, and run it until `told`.
-
-    Raises:
-        EngineUnavailable: it cannot be installed, did not start, or died.
-    """
-    running = asyncio.create_task(_run(repository, log, say, port, folder, pins))
-    waiting = asyncio.create_task(told.wait())
-    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    if told.is_set():
-        say("stopping tritonserver")
-    for task in (running, waiting):
-        task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await running
-
-
-async def _run(
-    repository: Path, log: Path, say: Callable[[str], None], port: int, folder: Path, pins: Path
-) -> None:
-    installed = await asyncio.to_thread(install, folder, pins)
-    async with tritonserver(repository, installed, log=log, port=port) as server:
-        say(f"tritonserver {server.pid} on {server.address} (gRPC), log in {log}")
-        say(f"serve through it: diptych serve --engine triton://{server.address}")
-        raise EngineUnavailable(f"{await server.broken()}; its log is in {log}")
-
-
 class _Crashed(Exception):
     """It was not refused anything: a signal ended it."""
 
 
 @asynccontextmanager
 async def _started(
-    repository: Path, installed: Installed, log: Path, port: int, poll_s: int, start_s: float
+    repository: Path, installed: Installed, log: Path, port: Port, poll_s: int, start_s: float
 ) -> AsyncIterator[TritonServer]:
     prefix = f"diptych-{os.getpid()}-{secrets.token_hex(4)}-"
-    with _reserved(port) as (free, shared), log.open("w") as output:
+    with log.open("w") as output:
         process = await asyncio.create_subprocess_exec(
             *(str(installed.programs / "python"), "-c", _LAUNCHER, str(os.getpid())),
             *_command(repository, installed, prefix, poll_s),
-            *(f"--grpc-port={free}", f"--reuse-grpc-port={int(shared)}"),
+            *(f"--grpc-port={port.number}", f"--reuse-grpc-port={int(port.shared)}"),
             env=_environment(installed),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
@@ -155,28 +140,13 @@ async def _started(
         # Not only on exit: the stubs of a killed server must not wait for that.
         reaper = asyncio.create_task(_bury(process, prefix))
         try:
-            address = f"{HOST}:{free}"
+            address = f"{HOST}:{port.number}"
             await _until_ready(process, address, prefix, log, start_s)
             stubs = frozenset(_group(process.pid)) - {process.pid}
             yield TritonServer(address, process.pid, stubs, log)
         finally:
             await _stop(process)
             await reaper
-
-
-@contextmanager
-def _reserved(port: int) -> Iterator[tuple[int, bool]]:
-    """A port for Triton, and whether it must share it with the socket that keeps it free.
-
-    Nobody is ever connected to that socket: it does not listen.
-    """
-    if port:
-        yield port, False
-        return
-    with socket.socket() as keeper:
-        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        keeper.bind((HOST, 0))
-        yield keeper.getsockname()[1], True
 
 
 def _command(repository: Path, installed: Installed, prefix: str, poll_s: int) -> list[str]:
