@@ -48,8 +48,8 @@ def measured(pairs: int, chunk: int) -> dict[str, Any]:
 
     from diptych_export.data.batches import Batch
     from diptych_export.presets import PRESETS
+    from diptych_export.recipe import Recipe
     from diptych_export.starting import begun, learned_tokenizer, understood
-    from diptych_export.train import Recipe
     from diptych_export.trainer import Means, Trainer
 
     plan = understood("tiny")
@@ -67,8 +67,8 @@ def measured(pairs: int, chunk: int) -> dict[str, Any]:
             )
 
     def step(chunks: int) -> None:
-        trainer = Trainer(learner, Recipe(steps=2, warmup=1), Means(chunks=chunks))
-        trainer.step(noise())
+        recipe = Recipe(steps=1, rate=1e-3, warmup=1, weight_decay=0.1, clip_norm=1.0)
+        Trainer(learner, recipe, Means(chunks=chunks)).step(noise())
 
     rest = peak_bytes()
     began = time.monotonic()

@@ -21,13 +21,14 @@ from diptych_export import loss
 from diptych_export.data import shapes
 from diptych_export.data.scene_chunks import SceneChunks
 from diptych_export.learner import Learner, Score
+from diptych_export.recipe import Recipe
 from diptych_export.starting import begun, learned_tokenizer, understood
-from diptych_export.train import Recipe
 from diptych_export.trainer import Means, Trainer
 from diptych_export.world import World, joined
 
 LIMIT = 1e-5  # relative
 SEED = 0
+RECIPE = Recipe(steps=1, rate=1e-3, warmup=1, weight_decay=0.1, clip_norm=1.0)  # of no matter
 
 
 def main() -> None:
@@ -58,7 +59,7 @@ def fresh(score: Score) -> Learner:
 def together(score: Score, pairs: int, chunks: int, world: World) -> dict[str, Tensor]:
     """The loss and its gradients, as a training step computes them; the same on every process."""
     learner = fresh(score)
-    trainer = Trainer(learner, Recipe(), Means(world=world, chunks=chunks))
+    trainer = Trainer(learner, RECIPE, Means(world=world, chunks=chunks))
     scenes = SceneChunks(
         pairs, SEED, side_px=learner.image.size, alone=0, chunks=chunks, world=world
     )

@@ -16,7 +16,6 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     ["diptych_export.__main__"],
     ["diptych_export.cli"],
-    ["diptych_export.demo"],
     ["diptych_export.*"],  # with steps of its own
     ["diptych.__main__"],
     ["diptych.cli"],

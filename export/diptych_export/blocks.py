@@ -10,7 +10,7 @@ logits l_ij = s u_i·v_j (+ b).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -77,6 +77,23 @@ def sigmoid(images: Tensor, texts: Tensor, log_scale: Tensor, bias: Tensor, worl
     by_images, (loss, steepness, lift), right = _sigmoid_pull(scale, bias, images, all_texts, start)
     by_texts, _, _ = _sigmoid_pull(scale, bias, texts, all_images, start)
     return Share(loss, by_images, by_texts, log_scale=steepness, bias=lift, right=right)
+
+
+def weighted(shares: Sequence[Share], pairs: int) -> Share:
+    """The share of a loss that is the mean over `pairs` pairs, from those of groups among them.
+
+    A group of n pairs counts n / `pairs`.
+    """
+    weights = [len(share.images) / pairs for share in shares]
+    both = list(zip(weights, shares, strict=True))
+    return Share(
+        loss=torch.stack([w * share.loss for w, share in both]).sum(),
+        images=torch.cat([w * share.images for w, share in both]),
+        texts=torch.cat([w * share.texts for w, share in both]),
+        log_scale=torch.stack([w * share.log_scale for w, share in both]).sum(),
+        bias=torch.stack([w * share.bias for w, share in both]).sum(),
+        right=sum(share.right for share in shares),
+    )
 
 
 def _blocks(rows: int, columns: int) -> Iterator[slice]:

@@ -30,12 +30,14 @@ class Chunk:
 
     pixels: npt.NDArray[np.uint8]  # [b, S, S, 3]
     ids: npt.NDArray[np.int64]  # [b, L'], padded
+    groups: tuple[int, ...] = ()  # sizes of the runs contrasted apart; none: with the whole batch
 
 
 # A chunk to unit vectors of its images and texts, float32 [b, D] each.
 Encode: TypeAlias = Callable[[Chunk], tuple[Tensor, Tensor]]
-# All own image and text vectors [B, D] to this process's share of the loss.
-Contrast: TypeAlias = Callable[[Tensor, Tensor], Share]
+# All own image and text vectors [B, D], and the groups they are in, to this process's share of
+# the loss.
+Contrast: TypeAlias = Callable[[Tensor, Tensor, tuple[int, ...]], Share]
 
 
 def backward(
@@ -54,8 +56,9 @@ def backward(
     """
     drawn = islice(chunks, count)
     if count == 1:
-        images, texts = encode(next(drawn))
-        share = contrast(images.detach(), texts.detach())
+        chunk = next(drawn)
+        images, texts = encode(chunk)
+        share = contrast(images.detach(), texts.detach(), chunk.groups)
         _push(images, texts, share.images, share.texts)
         return share
     with tempfile.TemporaryFile(dir=spool) as file:
@@ -79,9 +82,11 @@ def _push(images: Tensor, texts: Tensor, by_images: Tensor, by_texts: Tensor) ->
 
 
 @torch.no_grad()
-def _vectors(encode: Encode, chunks: Iterable[Chunk], file: IO[bytes]) -> tuple[Tensor, Tensor]:
+def _vectors(
+    encode: Encode, chunks: Iterable[Chunk], file: IO[bytes]
+) -> tuple[Tensor, Tensor, tuple[int, ...]]:
     """Encode all; write down each input, and the random state its encoding began with."""
-    images, texts = [], []
+    images, texts, groups = [], [], list[int]()
     for chunk in chunks:
         arrays: list[npt.NDArray[Any]] = [chunk.pixels, chunk.ids, *_random_state()]
         for array in arrays:
@@ -89,7 +94,8 @@ def _vectors(encode: Encode, chunks: Iterable[Chunk], file: IO[bytes]) -> tuple[
         of_images, of_texts = encode(chunk)
         images.append(of_images)
         texts.append(of_texts)
-    return torch.cat(images), torch.cat(texts)
+        groups += chunk.groups
+    return torch.cat(images), torch.cat(texts), tuple(groups)
 
 
 def _again(file: IO[bytes], count: int) -> Iterator[Chunk]:

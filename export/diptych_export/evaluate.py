@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 
 import numpy as np
 import numpy.typing as npt
 
-from diptych.contract import Matrix
+from diptych.contract import Matrix, ModelSpec
+from diptych.repository import load
 from diptych_export.data import captions
 from diptych_export.data.drawing import picture
 from diptych_export.data.scenes import HELD_OUT, OPPOSITE, PAIRS, Pair, Relation, Scene, one, two
-from diptych_export.inference import Inference
+from diptych_export.inference import Inference, opened
+
+NAME = "shapes"  # of the demonstration model
 
 _SIDES_PX = (64, 128, 224)  # of the pictures; serving reduces them to what the tower takes
 
@@ -57,6 +62,21 @@ class Figures:
             "left_right_scenes": self.left_right.scenes,
             "above_below_scenes": self.above_below.scenes,
         }
+
+
+def measure(root: Path, scenes: int) -> tuple[ModelSpec, Figures]:
+    """Evaluate the newest demonstration model in `root` as it is served; no torch is needed.
+
+    Raises:
+        DiptychError: there is none, or it cannot be served.
+    """
+    return asyncio.run(_measure(root, scenes))
+
+
+async def _measure(root: Path, scenes: int) -> tuple[ModelSpec, Figures]:
+    files = load(root, NAME)
+    async with opened(files) as model:
+        return files.spec, await evaluate(model, scenes, seed=0)
 
 
 async def evaluate(model: Inference, scenes: int, seed: int) -> Figures:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tensorboardX import SummaryWriter
 
-from diptych_export.train import Step
+from diptych_export.recipe import Step
 
 _CURVES = (  # field, title, whether its axis is logarithmic
     ("loss", "loss", True),

@@ -39,24 +39,12 @@ def write(learner: Learner, folder: Path) -> None:
     else:
         with quiet():
             learner.model.save_pretrained(folder)
-            _processor(learner).save_pretrained(folder)
+            processor(learner).save_pretrained(folder)
     _write_spec(learner, folder)
 
 
-def _write_spec(learner: Learner, folder: Path) -> None:
-    """What an export will read of the checkpoint, in one place, for people and programs."""
-    bias = getattr(learner.model, "logit_bias", None)
-    content = {
-        "image": learner.image.model_dump(),
-        "text": learner.text.model_dump(),
-        "score": learner.score,
-        "logit_scale": learner.model.logit_scale.exp().item(),
-        "logit_bias": 0.0 if bias is None else bias.item(),
-    }
-    (folder / SPEC).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def _processor(learner: Learner) -> Any:
+def processor(learner: Learner) -> Any:
+    """transformers' own of images and texts, with the rules that the learner keeps to."""
     image = learner.image
     settings: dict[str, Any] = {
         "resample": next(number for number, name in FILTERS.items() if name == image.interpolation),
@@ -71,6 +59,19 @@ def _processor(learner: Learner) -> Any:
         size={"shortest_edge": image.resize_to}, crop_size=side, **settings
     )
     return CLIPProcessor(image_processor=crop, tokenizer=learner.tokenizer)
+
+
+def _write_spec(learner: Learner, folder: Path) -> None:
+    """What an export will read of the checkpoint, in one place, for people and programs."""
+    bias = getattr(learner.model, "logit_bias", None)
+    content = {
+        "image": learner.image.model_dump(),
+        "text": learner.text.model_dump(),
+        "score": learner.score,
+        "logit_scale": learner.model.logit_scale.exp().item(),
+        "logit_bias": 0.0 if bias is None else bias.item(),
+    }
+    (folder / SPEC).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_openclip(learner: Learner, folder: Path) -> None:

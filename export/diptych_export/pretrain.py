@@ -18,21 +18,20 @@ from diptych_export import layouts, saving, starting
 from diptych_export.data import shapes
 from diptych_export.data.loading import Chunks, PairChunks, Reading, State
 from diptych_export.data.pairs import Keys, Pair, Reject, Shard
-from diptych_export.data.scene_chunks import SceneChunks
+from diptych_export.data.scene_chunks import Lessons, SceneChunks
 from diptych_export.data.shards import shards
 from diptych_export.errors import BadRun
 from diptych_export.learner import Learner
 from diptych_export.settings import Settings
-from diptych_export.train import Recipe
 from diptych_export.trainer import Means, Trainer
 from diptych_export.watching import watching
 from diptych_export.world import World, joined
 
-SCENES = "shapes"  # as data
+SCENES, LESSONS = "shapes", "lessons"  # as data: they are drawn
 CHECKPOINTS, TOKENIZER, REJECTS = "checkpoints", "tokenizer", "rejects.jsonl"
 
 _CAPTIONS = 100_000  # that a tokenizer is learned from
-_ALONE = 0.4  # of the steps show scenes of one thing
+_ALONE = {SCENES: 0.4, LESSONS: 1 / 3}  # of the steps show scenes of one thing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,17 +76,18 @@ def pretrain(settings: Settings, keeping: Keeping, console: Console) -> Path:
     with joined(keeping.device) as (world, device):
         chunks = settings.chunks_of(world.size)
         last = world.from_first(_last_checkpoint(settings, keeping) if world.rank == 0 else None)
-        files = [] if settings.data == (SCENES,) else shards(settings.data, _keys(settings))
+        drawn = settings.data in ((SCENES,), (LESSONS,))
+        files = [] if drawn else shards(settings.data, _keys(settings))
         learner = _learner(settings, files, keeping.out, world)
         learner.model.to(device)
         torch.manual_seed(settings.seed + world.rank)  # dropout differs between processes
         means = Means(world, device, chunks, settings.precision == "bf16", keeping.spool)
-        trainer = Trainer(learner, _recipe(settings), means)
+        trainer = Trainer(learner, settings.recipe, means)
         state = saving.restore(last, trainer, world) if last else None
         if files:
             source = _pairs(settings, files, learner, world, chunks, state)
         else:
-            source = _scenes(settings, learner, world, chunks, state)
+            source = _drawn(settings, learner, world, chunks, state)
         _train(trainer, source, world, settings, keeping, console)
         return saving.place(keeping.out / CHECKPOINTS, trainer.done)
 
@@ -130,7 +130,7 @@ def _train(
                     keeping.keep,
                 )
             if stop and trainer.done < settings.steps:
-                raise BadRun(f"stopped after step {trainer.done}; --resume goes on from there")
+                raise BadRun(f"stopped after step {trainer.done}, where it can be resumed")
 
 
 @contextmanager
@@ -207,14 +207,20 @@ def _pairs(
     return PairChunks(reading, world, settings.workers, state)
 
 
-def _scenes(
+def _drawn(
     settings: Settings, learner: Learner, world: World, chunks: int, state: State | None
 ) -> Chunks:
+    [kind] = settings.data
+    alone, side_px = round(_ALONE[kind] * settings.steps), learner.image.size
+    if kind == LESSONS:
+        if settings.batch != shapes.LESSON or chunks * world.size > 1:
+            raise BadRun(f"lessons need --batch {shapes.LESSON}, in one chunk, on one process")
+        return Lessons(settings.seed, side_px=side_px, alone=alone, state=state)
     return SceneChunks(
         settings.batch,
         settings.seed,
-        side_px=learner.image.size,
-        alone=round(_ALONE * settings.steps),
+        side_px=side_px,
+        alone=alone,
         chunks=chunks,
         world=world,
         state=state,
@@ -223,13 +229,3 @@ def _scenes(
 
 def _keys(settings: Settings) -> Keys:
     return Keys(settings.image_key, settings.text_key)
-
-
-def _recipe(settings: Settings) -> Recipe:
-    return Recipe(
-        steps=settings.steps,
-        rate=settings.rate,
-        warmup=settings.warmup,
-        weight_decay=settings.weight_decay,
-        clip_norm=settings.clip_norm,
-    )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from diptych_export.errors import BadRun
+from diptych_export.recipe import Recipe
 
 FILE = "run.json"
 
@@ -21,8 +22,9 @@ class Settings:
     SigLIP model: a folder, or a JSON file."""
 
     data: tuple[str, ...]
-    """`shapes`: scenes that are drawn. Or files of pairs, braces and wildcards allowed, local or
-    at any fsspec URL: webdataset shards (.tar), tables (.csv, .tsv, .parquet). Repeatable."""
+    """Files of pairs, braces and wildcards allowed, local or at any fsspec URL: webdataset shards
+    (.tar), tables (.csv, .tsv, .parquet). Repeatable. Or scenes that are drawn: `shapes`; or
+    `lessons`, those of the demonstration, always in batches of 124."""
 
     steps: int = 10_000
     """Batches to learn from."""
@@ -89,6 +91,10 @@ class Settings:
                 raise ValueError(f"--{name.replace('_', '-')} must be above 0")
         if not 0 < self.least_view <= 1:
             raise ValueError("--least-view must be above 0, and at most 1")
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe(self.steps, self.rate, self.warmup, self.weight_decay, self.clip_norm)
 
     def chunks_of(self, processes: int) -> int:
         """How many chunks a batch has on each of so many processes.

@@ -15,11 +15,10 @@ from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, CLIPMode
 from diptych.contract import ImageSpec
 from diptych_export import layouts
 from diptych_export.data import vocabulary
-from diptych_export.dual import MEAN, STD
 from diptych_export.errors import BadRun
 from diptych_export.learner import Learner, Score
 from diptych_export.presets import PRESETS, fresh, set_control_ids
-from diptych_export.sources import families, pretrained
+from diptych_export.sources import families, openai, pretrained
 from diptych_export.sources.architecture import Architecture
 from diptych_export.sources.image_rules import image_spec
 from diptych_export.sources.text_rules import TextNeeds, text_spec
@@ -182,13 +181,5 @@ def _image(plan: Plan) -> ImageSpec:
 
 
 def _clip_image(size: int) -> ImageSpec:
-    return ImageSpec(
-        size=size,
-        resize="shortest",
-        resize_to=size,
-        interpolation="bicubic",
-        rgb="before_resize",
-        rounding="huggingface",
-        mean=MEAN,
-        std=STD,
-    )
+    own = {"rgb": "before_resize", "rounding": "huggingface"}
+    return openai.image_spec(size).model_copy(update=own)

@@ -15,7 +15,7 @@ from diptych_export import loss
 from diptych_export.caching import backward
 from diptych_export.data.batches import Batch
 from diptych_export.learner import Learner
-from diptych_export.train import Recipe, Step, groups, rate_at
+from diptych_export.recipe import Recipe, Step, groups, rate_at
 from diptych_export.world import World
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from diptych_export.journal import Journal, draw_curves
-from diptych_export.train import Step
+from diptych_export.recipe import Step
 from diptych_export.world import World
 
 METRICS, CURVES = "metrics.jsonl", "curves.png"

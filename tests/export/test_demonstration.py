@@ -11,7 +11,7 @@ import pytest
 
 from diptych import repository
 from diptych_export.data.scenes import HELD_OUT, PAIRS
-from diptych_export.demo import NAME, measure
+from diptych_export.evaluate import NAME, measure
 
 ROOT = Path(__file__).parents[2]
 REPOSITORY = ROOT / "model_repository"
@@ -58,7 +58,7 @@ def test_a_demonstration_of_a_few_steps_is_trained_exported_and_measured(tmp_pat
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["version"] == 1
     assert len((tmp_path / "run/metrics.jsonl").read_text().splitlines()) == 2
-    assert (tmp_path / "run/checkpoint/open_clip_model.safetensors").is_file()
+    assert (tmp_path / "run/checkpoints/0000002/open_clip_model.safetensors").is_file()
     spec = repository.load(tmp_path / "repository", NAME).spec
     assert "--steps 2 --seed 0" in spec.source
 

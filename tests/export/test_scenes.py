@@ -8,6 +8,8 @@ import pytest
 
 from diptych_export.data import captions, shapes
 from diptych_export.data.drawing import draw
+from diptych_export.data.loading import Chunks, State
+from diptych_export.data.scene_chunks import Lessons, SceneChunks
 from diptych_export.data.scenes import (
     COLOURS,
     HELD_OUT,
@@ -59,8 +61,9 @@ def test_held_out_pairs_are_in_no_training_picture_and_in_no_caption(is_alone: b
 def test_lessons_teach_no_held_out_pair_and_every_word_alone() -> None:
     for alone in (0, 9):
         said: set[str] = set()
-        for lesson in islice(shapes.lessons(seed=4, alone=alone), 6):
+        for lesson in islice(Lessons(4, side_px=SIDE_PX, alone=alone), 6):
             assert sum(lesson.groups) == len(lesson.texts) == len(lesson.pixels)
+            assert len(lesson.texts) == shapes.LESSON or alone
             assert not any(pairs_said(text) & HELD_OUT for text in lesson.texts)
             said |= {word for text in lesson.texts for word in text.rstrip(".").split()}
         assert said >= {*COLOURS, *SHAPES}
@@ -72,15 +75,21 @@ def test_the_tokenizers_captions_name_no_held_out_pair() -> None:
 
 
 def test_a_seed_draws_the_same_bytes_and_another_seed_others() -> None:
-    first, again, other = (next(shapes.batches(32, seed, alone=0)) for seed in (7, 7, 8))
+    first, again, other = (next(SceneChunks(32, seed, alone=0)) for seed in (7, 7, 8))
     assert first.texts == again.texts
     assert first.pixels.tobytes() == again.pixels.tobytes()
     assert first.texts != other.texts
 
 
 def test_a_batch_is_the_same_wherever_the_stream_is_taken_up() -> None:
-    third = list(islice(shapes.batches(16, 0, alone=2), 3))[2]
-    assert next(shapes.batches(16, 0, alone=2, start=2)).texts == third.texts
+    def both(state: State | None) -> tuple[Chunks, Chunks]:
+        lessons = Lessons(0, side_px=SIDE_PX, alone=2, state=state)
+        return SceneChunks(16, 0, alone=2, state=state), lessons
+
+    for whole, again in zip(both(None), both({"drawn": 2}), strict=True):
+        third = list(islice(whole, 3))[2]
+        assert next(again).texts == third.texts
+        assert whole.state() == again.state()
 
 
 @pytest.mark.parametrize(("is_alone", "counts"), [(True, {1}), (False, {1, 2})])
@@ -90,7 +99,7 @@ def test_scenes_show_one_thing_at_first_and_two_later(is_alone: bool, counts: se
 
 
 def test_the_first_batches_are_no_larger_than_there_are_pairs() -> None:
-    sizes = [len(batch.texts) for batch in islice(shapes.batches(96, 0, alone=2), 3)]
+    sizes = [len(batch.texts) for batch in islice(SceneChunks(96, 0, alone=2), 3)]
     assert sizes == [len(TRAINING), len(TRAINING), 96]
 
 

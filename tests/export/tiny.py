@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
-from transformers import CLIPModel, CLIPProcessor, CLIPTokenizer
+import torch
+from transformers import CLIPModel, CLIPTokenizer
 
-from diptych_export import checkpoint, dual
+from diptych_export import layouts
 from diptych_export.data import shapes, vocabulary
+from diptych_export.learner import Learner
+from diptych_export.sources.architecture import Architecture, Stack, Vision
+from diptych_export.starting import Plan, begun
 
-TINY = dual.Preset(
-    image_size=64,
-    patch_size=16,
-    image_width=32,
-    image_layers=2,
-    text_width=32,
-    text_layers=2,
-    mlp_ratio=2,
-    head_width=16,
+TINY = Architecture(
+    vision=Vision(Stack(32, 2, 2, 64), image_size=64, patch_size=16),
+    text=Stack(32, 2, 2, 64),
     context_length=32,
+    vocabulary=4096,
     embed_dim=16,
+    activation="gelu",
 )
 
 
@@ -28,11 +29,17 @@ def tokenizer() -> CLIPTokenizer:
     return vocabulary.learn(shapes.texts(seed=0, number=2000), TINY.context_length)
 
 
+def learner(seed: int = 0) -> Learner:
+    """In training mode; the same seed, the same weights."""
+    torch.manual_seed(seed)
+    return begun(Plan("tiny", preset=TINY), tokenizer(), "softmax")
+
+
 def model(seed: int = 0) -> CLIPModel:
-    fresh = dual.new(TINY, tokenizer(), seed)
-    fresh.eval()
+    fresh: CLIPModel = learner(seed).model.eval()
     return fresh
 
 
-def processor() -> CLIPProcessor:
-    return checkpoint.processor_for(model(), tokenizer())
+def processor() -> Any:
+    """CLIP's, as a checkpoint would have it."""
+    return layouts.processor(learner())

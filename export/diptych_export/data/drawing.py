@@ -1,4 +1,4 @@
-"""A scene in, a picture out: uint8 [64, 64, 3], RGB."""
+"""A scene in, a picture out: uint8 [side, side, 3], RGB."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from diptych_export.data.scenes import SIDE_PX, Scene, Thing
 Outline: TypeAlias = list[tuple[float, float]]  # corners, y downwards, within the unit circle's box
 
 
-def draw(scene: Scene) -> Pixels:
+def draw(scene: Scene, side_px: int = SIDE_PX) -> Pixels:
     """The same scene gives the same bytes, with the same Pillow."""
-    return np.asarray(picture(scene, SIDE_PX), dtype=np.uint8)
+    return np.asarray(picture(scene, side_px), dtype=np.uint8)
 
 
 def picture(scene: Scene, side_px: int) -> Image.Image:

@@ -1,12 +1,14 @@
-"""Scenes as training data: batches within which every caption fits one scene only, in chunks."""
+"""Scenes as training data, drawn on the way: batches in chunks, and lessons in groups."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from diptych_export.data import shapes
 from diptych_export.data.batches import Batch
-from diptych_export.data.drawing import picture
+from diptych_export.data.drawing import draw
 from diptych_export.data.loading import State
 from diptych_export.data.pairs import Reject
 from diptych_export.data.scenes import SIDE_PX, TRAINING
@@ -19,9 +21,9 @@ MOST = 1024  # scenes a batch; beyond, scenes that no other caption fits are har
 class SceneChunks:
     """One process's chunks of endless batches; chunk n is the same bytes wherever one begins.
 
-    The first `alone` batches show one thing each, and are no larger than there are pairs. Without
-    them two things are a puzzle of unknown pieces: the loss stays on a plateau for thousands of
-    steps.
+    Within a batch every caption fits one scene only. The first `alone` batches show one thing
+    each, and are no larger than there are pairs. Without them two things are a puzzle of unknown
+    pieces: the loss stays on a plateau for thousands of steps.
     """
 
     def __init__(
@@ -63,11 +65,41 @@ class SceneChunks:
         first = part * (self._world.rank * self._chunks + chunk)
         own = found[first : first + part]
         self._drawn += 1
-        pixels = [np.asarray(picture(scene, self._side_px)) for scene, _ in own]
-        return Batch(np.stack(pixels), [text for _, text in own])
+        return _drawn(own, self._side_px)
 
     def state(self) -> State:
         return {"drawn": self._drawn}
 
     def rejects(self) -> list[Reject]:
         return []
+
+
+class Lessons:
+    """Endless batches in groups, for one process; number n is the same bytes wherever one begins.
+
+    The first `alone` show one thing a scene.
+    """
+
+    def __init__(self, seed: int, *, side_px: int, alone: int, state: State | None = None) -> None:
+        self._seed, self._side_px, self._alone = seed, side_px, alone
+        self._step: int = state["drawn"] if state else 0
+
+    def __iter__(self) -> Lessons:
+        return self
+
+    def __next__(self) -> Batch:
+        is_alone = self._step < self._alone
+        groups = shapes.lesson(self._seed, self._step, is_alone=is_alone)
+        self._step += 1
+        return _drawn([e for group in groups for e in group], self._side_px, map(len, groups))
+
+    def state(self) -> State:
+        return {"drawn": self._step}
+
+    def rejects(self) -> list[Reject]:
+        return []
+
+
+def _drawn(examples: Sequence[shapes.Example], side_px: int, groups: Iterable[int] = ()) -> Batch:
+    pixels = np.stack([draw(scene, side_px) for scene, _ in examples])
+    return Batch(pixels, [text for _, text in examples], tuple(groups))

@@ -6,17 +6,12 @@ only: a caption that also fits a neighbour would be punished as if it were wrong
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from itertools import count
+from collections.abc import Callable, Mapping
 from math import ceil
 from random import Random
 from typing import TypeAlias
 
-import numpy as np
-
 from diptych_export.data import captions
-from diptych_export.data.batches import Batch
-from diptych_export.data.drawing import draw
 from diptych_export.data.scenes import (
     COLOURS,
     OPPOSITE,
@@ -33,41 +28,25 @@ Example: TypeAlias = tuple[Scene, str]
 Family: TypeAlias = Callable[[Random], list[Example]]
 
 _FEW, _MANY = 36, 104  # scenes a group: of one thing each there are only so many apart
+LESSON = _MANY + 2 * len(SHAPES) + len(COLOURS)  # scenes, once two things are shown
 _TEXTS = 256  # captions drawn at a time
 _RELATIONS: tuple[Relation, ...] = ("left", "right", "above", "below")
 
 
-def batches(size: int, seed: int, alone: int, start: int = 0) -> Iterator[Batch]:
-    """Endless training batches, from number `start`; number n is always the same bytes.
-
-    The first `alone` show one thing each, and are no larger than there are pairs. Without them
-    two things are a puzzle of unknown pieces: the loss stays on a plateau for thousands of steps.
-    """
-    for step in count(start):
-        found = examples(size, seed, step, is_alone=step < alone)
-        pixels = np.stack([draw(scene) for scene, _ in found])
-        yield Batch(pixels, [text for _, text in found])
-
-
-def lessons(seed: int, alone: int, start: int = 0) -> Iterator[Batch]:
-    """Endless batches in groups, from number `start`: what the demonstration learns from.
+def lesson(seed: int, step: int, *, is_alone: bool) -> list[list[Example]]:
+    """The groups of batch number `step` of what the demonstration learns from, not drawn yet.
 
     Beside groups in which whole captions differ, each batch has groups of one scene per shape of
     which only the shape is told, and likewise for colours: so that a word means the same beside
-    every other word, in pairs never shown together too. The first `alone` show one thing each.
+    every other word, in pairs never shown together too. If `is_alone`, each scene shows one thing.
     """
-    for step in count(start):
-        rng = Random(f"lessons/{seed}/{step}")
-        if step < alone:
-            found = [_apart(_FEW, rng, _ALONE) for _ in range(2)]
-            found += [_partly(rng, colour=False) for _ in range(4)]
-            found += [_partly(rng, colour=True) for _ in range(2)]
-        else:
-            found = [_apart(_MANY, rng, _ALL)]
-            found += [_partly(rng, colour=False) for _ in range(2)] + [_partly(rng, colour=True)]
-        flat = [example for group in found for example in group]
-        pixels = np.stack([draw(scene) for scene, _ in flat])
-        yield Batch(pixels, [text for _, text in flat], tuple(map(len, found)))
+    rng = Random(f"lessons/{seed}/{step}")
+    if is_alone:
+        found = [_apart(_FEW, rng, _ALONE) for _ in range(2)]
+        found += [_partly(rng, colour=False) for _ in range(4)]
+        return found + [_partly(rng, colour=True) for _ in range(2)]
+    found = [_apart(_MANY, rng, _ALL)]
+    return found + [_partly(rng, colour=False) for _ in range(2)] + [_partly(rng, colour=True)]
 
 
 def examples(size: int, seed: int, step: int, *, is_alone: bool) -> list[Example]:

@@ -38,7 +38,7 @@ def plain_sigmoid(images: Tensor, texts: Tensor, log_scale: Tensor, bias: Tensor
 
 
 def cached(model: CLIPModel, chunks: Iterable[Chunk], count: int) -> blocks.Share:
-    def contrast(images: Tensor, texts: Tensor) -> blocks.Share:
+    def contrast(images: Tensor, texts: Tensor, _: tuple[int, ...]) -> blocks.Share:
         return blocks.softmax(images, texts, SCALE, World())
 
     return backward(model, partial(encoded, model), chunks, count, contrast, None)
@@ -115,7 +115,7 @@ def test_a_batch_of_one_chunk_is_encoded_once() -> None:
         calls += 1
         return encoded(model, chunk)
 
-    backward(model, counting, CHUNKS, 1, lambda i, t: blocks.softmax(i, t, SCALE, World()), None)
+    backward(model, counting, CHUNKS, 1, lambda i, t, _: blocks.softmax(i, t, SCALE, World()), None)
     assert calls == 1
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from tensorboardX.proto.event_pb2 import Event
 
 from diptych_export.journal import Journal, draw_curves
-from diptych_export.train import Step
+from diptych_export.recipe import Step
 
 
 def step(number: int, loss: float = 1.0) -> Step:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
-from transformers import AutoTokenizer, CLIPModel, SiglipConfig, SiglipModel
+from transformers import CLIPModel, CLIPProcessor, SiglipConfig, SiglipModel
 
 from diptych.contract import ImageSpec, TextSpec
 from diptych_export import layouts
@@ -92,16 +92,24 @@ def test_the_exporter_reads_every_kind_of_checkpoint_and_answers_alike(
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_clip_checkpoint_opens_in_transformers(tmp_path: Path) -> None:
+def test_a_clip_checkpoint_opens_in_transformers_and_answers_alike(tmp_path: Path) -> None:
     trained = learner("tiny")
     layouts.write(trained, tmp_path)
     opened = CLIPModel.from_pretrained(tmp_path, use_safetensors=True)
-    expected = trained.model.state_dict()
-    assert all(value.equal(expected[name]) for name, value in opened.state_dict().items())
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    texts = TEXTS[:20]
-    again = tokenizer(texts, padding=True, truncation=True, return_tensors="np").input_ids
-    assert np.array_equal(again, trained.chunk(Batch(np.zeros(0, np.uint8), texts)).ids)
+    reader = CLIPProcessor.from_pretrained(tmp_path)
+    scenes = batch(trained)
+    inputs = reader(
+        text=scenes.texts,
+        images=list(scenes.pixels),
+        padding=True,
+        truncation=True,
+        return_tensors="pt",
+    )
+    assert np.array_equal(inputs.input_ids, trained.chunk(scenes).ids)
+    with torch.inference_mode():
+        images, texts = vectors(trained)
+        expected = trained.model.logit_scale.exp() * images @ texts.T
+        torch.testing.assert_close(opened(**inputs).logits_per_image, expected)
 
 
 def test_beside_every_checkpoint_lies_its_spec(tmp_path: Path) -> None:
