@@ -6,15 +6,29 @@ from pathlib import Path
 
 from diptych.contract import ModelSpec, Tower
 from diptych.repository import fingerprint
-from diptych_export import parity, repository
+from diptych_export import repository
 from diptych_export.onnx import write_image_graph, write_text_graph
+from diptych_export.parity import Gate
+from diptych_export.precision import Making, Say, convert
 from diptych_export.sources.base import Source
 from diptych_export.triton_config import Placement, Target
 
 _ONNXRUNTIME = Placement(Target.ONNXRUNTIME)
+_FLOAT32 = Making()
 
 
-def build(source: Source, name: str, root: Path, placement: Placement = _ONNXRUNTIME) -> ModelSpec:
+def _silent(line: str) -> None:
+    pass
+
+
+def build(
+    source: Source,
+    name: str,
+    root: Path,
+    placement: Placement = _ONNXRUNTIME,
+    making: Making = _FLOAT32,
+    say: Say = _silent,
+) -> ModelSpec:
     """Export both towers, prove them against their source, and publish them in `root`.
 
     Raises:
@@ -26,9 +40,7 @@ def build(source: Source, name: str, root: Path, placement: Placement = _ONNXRUN
         graphs = {tower: repository.graph_path(stage, name, version, tower) for tower in Tower}
         tokenizer = repository.tokenizer_path(stage, name, version)
         tokenizer.write_text(source.tokenizer_json, encoding="utf-8")
-        write_image_graph(source.image_tower, source.image, graphs[Tower.IMAGE])
-        write_text_graph(source.text_tower, source.text, graphs[Tower.TEXT])
-        figures = parity.check(graphs, tokenizer, source.image, source.text, source.reference)
+        figures = _export(source, graphs, tokenizer, making, say)
         spec = ModelSpec(
             name=name,
             version=version,
@@ -38,7 +50,7 @@ def build(source: Source, name: str, root: Path, placement: Placement = _ONNXRUN
             image=source.image,
             text=source.text,
             score=source.score,
-            precision="fp32",
+            precision=making.precision,
             source=source.origin,
             licence=source.licence,
             parity=figures,
@@ -48,3 +60,21 @@ def build(source: Source, name: str, root: Path, placement: Placement = _ONNXRUN
         repository.complete(stage, root, spec, placement)
         repository.publish(stage, root, spec)
     return spec
+
+
+def _export(
+    source: Source, graphs: dict[Tower, Path], tokenizer: Path, making: Making, say: Say
+) -> dict[str, float]:
+    """Write both graphs as `making` says; answer the gate's figures."""
+    say("exporting both towers")
+    write_image_graph(source.image_tower, source.image, graphs[Tower.IMAGE], opset=making.opset)
+    write_text_graph(source.text_tower, source.text, graphs[Tower.TEXT], opset=making.opset)
+    say("asking the source library")
+    held = making.calibration
+    gate = Gate(
+        source,
+        tokenizer,
+        held.held_pictures if held else (),
+        held.held_texts if held else (),
+    )
+    return convert(graphs, tokenizer, source.text, gate, making, say)

@@ -11,10 +11,16 @@ from diptych_export.errors import ExportError
 
 app = cyclopts.App(
     name="diptych-export",
-    help="Train or import a dual encoder, and export it to a model repository.",
+    help="""Train or import a dual encoder, and export it to a model repository.
+
+train on pairs of your own, or take a public checkpoint; build a verified model repository from
+either; plan it for TensorRT; evaluate what is served. demo does it all with scenes it draws.
+""",
 )
 # Found when they are asked for: torch takes seconds to import.
 app.command("diptych_export.commands.train:train")
+app.command("diptych_export.commands.build:build")
+app.command("diptych_export.commands.plan:plan")
 app.command("diptych_export.commands.evaluate:evaluate")
 app.command("diptych_export.commands.demo:demo")
 

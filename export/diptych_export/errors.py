@@ -3,8 +3,10 @@
 ExportError
 ├── BadData        pairs or pictures that cannot be read, or none that can
 ├── BadRun         settings or a run's folder that training cannot go on with
+├── BadBuild       a build that was asked for what does not go together
 ├── BadCheckpoint  a source lacks something, or says something that cannot be served
-└── ParityError    the exported graph does not answer as its source does; nothing is published
+├── ParityError    the exported graph does not answer as its source does; nothing is published
+└── PlanError      TensorRT is not there, or makes no plan of a graph
 
 Each message is one line for the person at the command line.
 """
@@ -24,17 +26,21 @@ class BadRun(ExportError):
     """A run cannot start, or not be resumed: its settings or its folder say so."""
 
 
+class BadBuild(ExportError):
+    """Target, device, precision and calibration do not go together."""
+
+
 class BadCheckpoint(ExportError):
     """A checkpoint is missing a file or a setting, or has one that cannot be served."""
 
 
 class ParityError(ExportError):
-    """An output of an exported graph is too far from what its source library computes."""
+    """An exported graph does not answer as its source library does."""
 
-    def __init__(self, output: str, item: str, batch: int, cosine: float, least: float) -> None:
-        super().__init__(
-            f"{output} of {item} at batch {batch}: cosine {cosine:.6f} to the source library, "
-            f"at least {least} is needed; nothing was published"
-        )
-        self.output = output  # "TOWER.NAME"
-        self.cosine = cosine
+    def __init__(self, output: str, problem: str) -> None:
+        super().__init__(f"{output}{problem}; nothing was published")
+        self.output = output  # "TOWER.NAME", or what of both towers together
+
+
+class PlanError(ExportError):
+    """There is no TensorRT here, or it makes no plan of a graph; the repository is as it was."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,19 +18,25 @@ from diptych.contract import ImageSpec, TextSpec
 from diptych.engines.base import MASK, PIXELS, TOKENS
 from diptych_export.graph import ImageTower, TextTower
 
-OPSET = 20  # the newest that TensorRT 10 and the ONNX Runtime of Triton 24.09 and later read
+# Below 18 the dynamo exporter writes nothing; 20 is the newest that TensorRT 10 and the ONNX
+# Runtime of Triton 24.09 and later read.
+OLDEST_OPSET, OPSET = 18, 20
 MAX_IR = 10
+LARGEST_BYTES = 2_000_000_000  # of weights in one file; a protobuf ends at 2 GiB
 
 _ROWS = 3  # of the example; 0 and 1 would be taken for constants
+_SMALL_BYTES = 1024  # such weights stay inside: shapes and axes are looked at before any data is
 
 
-def write_image_graph(tower: ImageTower, spec: ImageSpec, path: Path) -> None:
+def write_image_graph(
+    tower: ImageTower, spec: ImageSpec, path: Path, *, opset: int = OPSET
+) -> None:
     """Write the image tower with a dynamic batch to `path`."""
     example = torch.zeros((_ROWS, spec.size, spec.size, 3), dtype=torch.uint8)
-    _write(tower, {PIXELS: example}, {0: Dim("batch")}, path)
+    _write(tower, {PIXELS: example}, {0: Dim("batch")}, path, opset)
 
 
-def write_text_graph(tower: TextTower, spec: TextSpec, path: Path) -> None:
+def write_text_graph(tower: TextTower, spec: TextSpec, path: Path, *, opset: int = OPSET) -> None:
     """Write the text tower with a dynamic batch, and a dynamic length where it allows one."""
     length = (
         spec.context_length if spec.padding == "max_length" else max(2, spec.context_length // 2)
@@ -40,7 +47,28 @@ def write_text_graph(tower: TextTower, spec: TextSpec, path: Path) -> None:
     dynamic = {0: Dim("batch")}
     if spec.padding == "longest":
         dynamic[1] = Dim("length", max=spec.context_length)
-    _write(tower, example, dynamic, path)
+    _write(tower, example, dynamic, path, opset)
+
+
+def save(model: onnx.ModelProto, path: Path) -> None:
+    """Check and write; weights above `LARGEST_BYTES` go into one file beside, `NAME.data`.
+
+    `model` is not to be used afterwards: its weights may have moved into that file.
+    """
+    data = path.with_name(f"{path.name}.data")
+    data.unlink(missing_ok=True)  # else it would be written on at its end
+    if sum(map(_weight_bytes, model.graph.initializer)) > LARGEST_BYTES:
+        onnx.save(
+            model,
+            path,
+            save_as_external_data=True,
+            all_tensors_to_one_file=True,
+            location=data.name,
+            size_threshold=_SMALL_BYTES,
+        )
+    else:
+        onnx.save(model, path)
+    onnx.checker.check_model(path, full_check=True)
 
 
 def _write(
@@ -48,6 +76,7 @@ def _write(
     example: Mapping[str, Tensor],
     dynamic: Mapping[int, Dim],
     path: Path,
+    opset: int,
 ) -> None:
     """Inputs in the order of `tower.forward`; the same dimensions of all are `dynamic`."""
     with _quiet():
@@ -58,16 +87,22 @@ def _write(
             dynamic_shapes=tuple(dict(dynamic) for _ in example),
             input_names=list(example),
             output_names=list(tower.outputs),
-            opset_version=OPSET,
+            opset_version=opset,
             external_data=False,
             verbose=False,
         )
     assert program is not None
     model = program.model_proto
     _strip(model)
-    onnx.checker.check_model(model, full_check=True)
     assert model.ir_version <= MAX_IR
-    onnx.save(model, path)
+    assert [o.version for o in model.opset_import if not o.domain] == [opset]
+    save(model, path)
+
+
+def _weight_bytes(weights: onnx.TensorProto) -> int:
+    return (
+        math.prod(weights.dims) * onnx.helper.tensor_dtype_to_np_dtype(weights.data_type).itemsize
+    )
 
 
 def _strip(model: onnx.ModelProto) -> None:

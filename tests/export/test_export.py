@@ -141,8 +141,8 @@ def test_a_perturbed_graph_is_refused_and_nothing_is_published(
     name = f"write_{tower}_graph"
     write: Callable[..., None] = getattr(building, name)
 
-    def write_and_perturb(module: object, spec: object, path: Path) -> None:
-        write(module, spec, path)
+    def write_and_perturb(module: object, spec: object, path: Path, *, opset: int) -> None:
+        write(module, spec, path, opset=opset)
         perturb(path)
 
     monkeypatch.setattr(building, name, write_and_perturb)
