@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import onnx
 from google.protobuf import text_format
@@ -17,13 +17,22 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from diptych.contract import ModelSpec, Priority, Tower
 from diptych.engines.triton_checks import FINGERPRINT
+from diptych.errors import BadRepository
 from diptych.repository import GRAPH, SPEC
 
 CONFIG = "config.pbtxt"
 CACHE = "/var/cache/triton"  # where TensorRT keeps what it built; a volume that outlives the pod
 
-_KEPT_VERSIONS = 2  # the new one is loaded beside the old, which stays until nobody asks for it
+# Name -> element type and shape without the batch; -1 is any length.
+Tensors: TypeAlias = Mapping[str, tuple[int, list[int]]]
+Shape: TypeAlias = tuple[int, ...]
+Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 
+KEPT_VERSIONS = 2  # the new one is loaded beside the old, which stays until nobody asks for it
+
+_USUAL_BATCH, _USUAL_TOKENS = 32, 24  # what TensorRT is fastest at; captions have 8 to 25
+
+_PRECISIONS: dict[str, Precision] = {"auto": "auto", "fp32": "fp32", "bf16": "bf16"}
 _KINDS: dict[int, int] = {  # ONNX's element types to Triton's
     onnx.TensorProto.UINT8: pb.TYPE_UINT8,
     onnx.TensorProto.INT64: pb.TYPE_INT64,
@@ -66,7 +75,7 @@ class Placement:
     instances: int = 1  # of each tower; on a GPU a second one copies while the first computes
     max_batch: int = 64  # inputs per call, over all requests that Triton puts together
     threads: int = 0  # per instance on a CPU; 0: all there are. Instances times threads <= cores
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # of target python, as `diptych serve`'s
+    precision: Precision = "auto"  # of target python, as `diptych serve`'s
     queue: Queue | None = None
 
     def __post_init__(self) -> None:
@@ -97,6 +106,19 @@ def write(root: Path, spec: ModelSpec, placement: Placement, older: Mapping[int,
         os.replace(fresh, folder / CONFIG)  # Triton may be polling
 
 
+def placement(folder: Path) -> Placement:
+    """What `write` was told for the tower in `folder`, read from its config.pbtxt.
+
+    Raises:
+        BadRepository: there is none, or it is none of ours.
+    """
+    try:
+        message = text_format.Parse((folder / CONFIG).read_text(), pb.ModelConfig())
+        return _placement(message)
+    except (OSError, ValueError, KeyError, text_format.ParseError) as error:
+        raise BadRepository(f"{folder / CONFIG}: {error}") from error
+
+
 def fingerprints(folder: Path) -> dict[int, str]:
     """The fingerprints of all versions in a tower's folder, by version; none where it is not."""
     found = (json.loads(path.read_text()) for path in folder.glob(f"*/{SPEC}"))
@@ -115,7 +137,7 @@ def config(
     `older` holds the fingerprints of the versions beside this one, by version: Triton has one
     config for all versions of a model, and the gateway asks for the fingerprint of each.
     """
-    inputs, outputs = _tensors(graph)
+    inputs, outputs = tensors(graph)
     fingerprints = {**older, spec.version: spec.fingerprint}
     parameters = {FINGERPRINT.format(version=v): f for v, f in sorted(fingerprints.items())}
     return pb.ModelConfig(
@@ -123,7 +145,7 @@ def config(
         backend=placement.target.value,
         max_batch_size=placement.max_batch,
         version_policy=pb.ModelVersionPolicy(
-            latest=pb.ModelVersionPolicy.Latest(num_versions=_KEPT_VERSIONS)
+            latest=pb.ModelVersionPolicy.Latest(num_versions=KEPT_VERSIONS)
         ),
         input=[pb.ModelInput(name=n, data_type=k, dims=d) for n, (k, d) in inputs.items()],
         output=[pb.ModelOutput(name=n, data_type=k, dims=d) for n, (k, d) in outputs.items()],
@@ -143,17 +165,51 @@ def serialize(message: pb.ModelConfig) -> str:
     return text_format.MessageToString(message)
 
 
-# Name -> element type and shape without the batch; -1 is any length.
-_Tensors = Mapping[str, tuple[int, list[int]]]
-
-
-def _tensors(path: Path) -> tuple[_Tensors, _Tensors]:
+def tensors(path: Path) -> tuple[Tensors, Tensors]:
     """Inputs and outputs as the graph has them; Triton refuses a -1 where that has a number."""
     graph = onnx.load(path, load_external_data=False).graph
     return _described(graph.input), _described(graph.output)
 
 
-def _described(values: Iterable[onnx.ValueInfoProto]) -> _Tensors:
+def shapes(spec: ModelSpec, inputs: Tensors, max_batch: int) -> dict[str, dict[str, Shape]]:
+    """Of every input, batch included: the least, the most usual and the largest TensorRT is to run.
+
+    Keys are "min", "opt" and "max". One engine for all of them: each further one would cost
+    minutes to build.
+    """
+    length = spec.text.context_length
+    sizes = {
+        "min": (1, 1),
+        "opt": (min(_USUAL_BATCH, max_batch), min(_USUAL_TOKENS, length)),
+        "max": (max_batch, length),
+    }
+    return {
+        name: {
+            tensor: (batch, *(tokens if dim == -1 else dim for dim in dims))
+            for tensor, (_, dims) in inputs.items()
+        }
+        for name, (batch, tokens) in sizes.items()
+    }
+
+
+def _placement(message: pb.ModelConfig) -> Placement:
+    [group] = message.instance_group
+    own = {key: value.string_value for key, value in message.parameters.items()}
+    batching = message.dynamic_batching
+    waiting = batching.default_queue_policy
+    longest_s = waiting.default_timeout_microseconds // 1_000_000
+    return Placement(
+        target=Target(message.backend),
+        device=Device.GPU if group.kind == group.KIND_GPU else Device.CPU,
+        instances=group.count,
+        max_batch=message.max_batch_size,
+        threads=int(own.get("threads") or own.get("intra_op_thread_count") or 0),
+        precision=_PRECISIONS[own.get("precision", "auto")],
+        queue=Queue(waiting.max_queue_size, longest_s) if batching.priority_levels else None,
+    )
+
+
+def _described(values: Iterable[onnx.ValueInfoProto]) -> Tensors:
     found = {}
     for value in values:
         tensor = value.type.tensor_type
@@ -185,7 +241,7 @@ def _instances(placement: Placement) -> pb.ModelInstanceGroup:
 
 
 def _accelerators(
-    spec: ModelSpec, inputs: _Tensors, placement: Placement
+    spec: ModelSpec, inputs: Tensors, placement: Placement
 ) -> pb.ModelOptimizationPolicy | None:
     """What ONNX Runtime hands the graph to; the other targets need nothing."""
     if placement.target is not Target.ONNXRUNTIME:
@@ -201,19 +257,12 @@ def _accelerators(
     return pb.ModelOptimizationPolicy(execution_accelerators=chosen)
 
 
-def _tensorrt(spec: ModelSpec, inputs: _Tensors, placement: Placement) -> dict[str, str]:
-    """One engine for all shapes; without profiles each new shape would cost minutes."""
-    length = spec.text.context_length
-    shapes = {
-        "min": (1, 1),
-        "opt": (min(32, placement.max_batch), min(24, length)),
-        "max": (placement.max_batch, length),
-    }
+def _tensorrt(spec: ModelSpec, inputs: Tensors, placement: Placement) -> dict[str, str]:
     profiles = {
         f"trt_profile_{name}_shapes": ",".join(
-            f"{tensor}:{_shape(batch, tokens, dims)}" for tensor, (_, dims) in inputs.items()
+            f"{tensor}:{'x'.join(map(str, shape))}" for tensor, shape in by_input.items()
         )
-        for name, (batch, tokens) in shapes.items()
+        for name, by_input in shapes(spec, inputs, placement.max_batch).items()
     }
     return {
         "max_workspace_size_bytes": str(4 * 2**30),
@@ -225,11 +274,7 @@ def _tensorrt(spec: ModelSpec, inputs: _Tensors, placement: Placement) -> dict[s
     }
 
 
-def _shape(batch: int, tokens: int, dims: list[int]) -> str:
-    return "x".join(str(tokens if dim == -1 else dim) for dim in (batch, *dims))
-
-
-def _warmup(spec: ModelSpec, inputs: _Tensors, placement: Placement) -> list[pb.ModelWarmup]:
+def _warmup(spec: ModelSpec, inputs: Tensors, placement: Placement) -> list[pb.ModelWarmup]:
     """One input, and as many as fit, both at full length; the model is not ready before."""
     length = spec.text.context_length
     zeros = {
