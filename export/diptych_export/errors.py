@@ -44,7 +44,3 @@ class ParityError(ExportError):
 
 class PlanError(ExportError):
     """There is no TensorRT here, or it makes no plan of a graph; the repository is as it was."""
-
-
-class PlanError(ExportError):
-    """There is no TensorRT here, or it makes no plan of a graph; the repository is as it was."""
