@@ -29,6 +29,7 @@ FLOORS = [
     ["diptych.encoder"],
     [
         "diptych.towers",
+        "diptych.decoding",
         "diptych.canary",
         "diptych.client",
         "diptych.settings",
@@ -57,7 +58,8 @@ FLOORS = [
         "diptych.metrics",
         "diptych.engines.base",
     ],
-    ["diptych.contract", "diptych.errors", "diptych.v1.*"],
+    ["diptych.suspects"],
+    ["diptych.contract", "diptych.errors", "diptych.external_data", "diptych.v1.*"],
 ]
 
 # Who may import what is heavy, by module.

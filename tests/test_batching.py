@@ -180,6 +180,76 @@ async def test_a_known_culprit_runs_alone_from_the_start() -> None:
     assert engine.batches == [[1], [-1], [2]]
 
 
+class Mortal:
+    """Dies of every batch that holds a negative number, and is back at once."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    async def run(self, items: list[int], timeout_s: float = 0) -> list[int]:
+        self.batches.append(items)
+        await asyncio.sleep(0)
+        if min(items) < 0:
+            raise EngineUnavailable("gone", midway=True)
+        return items
+
+
+async def test_what_the_engine_dies_of_is_found_out_and_its_neighbours_are_answered() -> None:
+    engine = Mortal()
+    async with serving(engine.run, in_flight=2) as batcher:
+        items = [1, 2, -1, 3]
+        found = await outcomes(batcher, items)  # who was it?
+        assert [type(outcome) for outcome in found] == [EngineUnavailable] * 4
+        for _ in range(2):  # again, as they were told: alone, and one after another
+            one, two, bad, three = await outcomes(batcher, items)
+            assert [one, two, three] == [1, 2, 3]
+            assert isinstance(bad, EngineUnavailable)
+        one, two, bad, three = await outcomes(batcher, items)
+        assert [one, two, three] == [1, 2, 3]
+        assert isinstance(bad, EngineFailed)
+        assert str(bad) == "the engine dies of this input"
+    assert engine.batches.count([-1]) == 2
+    assert all(-1 not in batch or len(batch) == 1 for batch in engine.batches[1:])
+
+
+async def test_those_who_must_run_alone_run_one_at_a_time() -> None:
+    """Or a death would have two suspects, again and again."""
+    running, most = 0, 0
+    died = False
+
+    async def run(items: list[int], timeout_s: float = 0) -> list[int]:
+        nonlocal running, most, died
+        if not died:
+            died = True
+            raise EngineUnavailable("gone", midway=True)
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.001)
+        running -= 1
+        return items
+
+    async with serving(run, in_flight=3) as batcher:
+        await outcomes(batcher, list(range(8)))
+        assert await outcomes(batcher, list(range(8))) == list(range(8))
+    assert most == 1
+
+
+async def test_an_engine_that_was_away_before_leaves_nobody_suspect() -> None:
+    batches, is_away = [], True
+
+    async def run(items: list[int], timeout_s: float = 0) -> list[int]:
+        batches.append(items)
+        if is_away:
+            raise EngineUnavailable("away")
+        return items
+
+    async with serving(run) as batcher:
+        await outcomes(batcher, [1, 2, 3])
+        is_away = False
+        await outcomes(batcher, [1, 2, 3])
+    assert batches == [[1, 2, 3], [1, 2, 3]]
+
+
 async def test_an_engine_that_fails_everything_is_not_asked_item_by_item() -> None:
     engine = Fragile()
     async with serving(engine.run) as batcher:

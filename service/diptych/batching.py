@@ -12,15 +12,16 @@ from typing import Generic, TypeAlias, TypeVar
 
 from diptych.contract import Priority
 from diptych.errors import DeadlinePassed, EngineFailed, EngineUnavailable
+from diptych.suspects import Suspects
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 # A batch, and the seconds after which none of its callers waits any more.
 Run: TypeAlias = Callable[[list[Item], float], Awaitable[Iterable[Result]]]
 
-_BULK_SHARE = 8  # one place in so many of every batch is kept for bulk work
+_BULK_SHARE = 8  # one place in so many is kept for bulk work
+_MEMORY = 0.2  # how much the newest batch counts in the pace
 _PATIENCE = 3  # items that fail alone, one after another, before the engine itself is blamed
-_MAX_CULPRITS = 1024  # the oldest is forgotten first
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +54,14 @@ class Batcher(Generic[Item, Result]):
 
     Natural batching: an idle engine starts at once with what is there; while all `in_flight`
     calls are busy, work gathers. Nothing ever waits for company. Interactive work goes before
-    bulk work, within each the nearest deadline first; an eighth of every batch is kept for bulk
-    work, so that it moves, and delays interactive work by no more than one batch. An item whose
-    caller has gone or whose deadline has passed is dropped before the call, never computed.
+    bulk work, within each the nearest deadline first; one place in eight is kept for bulk work,
+    so that it moves, and delays interactive work by no more than one batch. An item whose caller
+    has gone or whose deadline has passed is dropped before the call, never computed.
 
     When a batch fails, its items are run again one by one: the culprit gets the error, the others
     their results. A culprit is remembered by its `digest` and runs alone from then on, so that it
-    cannot fail its neighbours again.
+    cannot fail its neighbours again. When the engine dies under a batch, all of it are told to
+    come again, and then run alone, one at a time, until one is found that it always dies of.
 
     What may wait is bounded before it comes here, by `admission.Admission`.
     """
@@ -78,13 +80,17 @@ class Batcher(Generic[Item, Result]):
         self._in_flight = in_flight
         self._cost = cost
         self._digest = digest
-        self._culprits: dict[bytes, None] = {}  # in the order they were found
+        self._suspects = Suspects()
+        self._alone = asyncio.Lock()  # who runs alone, so that a death has one suspect
         self._order = itertools.count()
         self._waiting: dict[Priority, list[tuple[float, int, _Entry[Item, Result]]]] = {
             priority: [] for priority in Priority
         }
         self._work = asyncio.Event()
         self._is_stopped = False
+        self._kept = 0.0  # places that bulk work has a right to
+        self._finished = -math.inf  # the newest batch; of the event loop's clock
+        self.pace_s = 0.0  # between one result and the next while busy, of late; 0: none yet
 
     async def submit(
         self,
@@ -128,20 +134,34 @@ class Batcher(Generic[Item, Result]):
     async def _serve_one_at_a_time(self) -> None:
         while True:
             await self._work.wait()
-            if batch := self._next_batch():
+            batch = self._next_batch()
+            if batch and self._is_suspect(batch[0]):
+                await self._answer_suspect(batch[0])
+            elif batch:
                 await self._answer(batch)
 
     def _next_batch(self) -> list[_Entry[Item, Result]]:
         """Take what fits into one call. Empty when all that waited had been abandoned."""
         batch: list[_Entry[Item, Result]] = []
-        kept = self._limits.max_items // _BULK_SHARE if self._waiting[Priority.BULK] else 0
-        self._fill(batch, Priority.INTERACTIVE, self._limits.max_items - kept)
-        self._fill(batch, Priority.BULK, self._limits.max_items)
-        if len(batch) < self._limits.max_items:  # bulk did not use what was kept for it
-            self._fill(batch, Priority.INTERACTIVE, self._limits.max_items)
+        places = self._limits.max_items
+        self._fill(batch, Priority.INTERACTIVE, places - self._places_kept())
+        hurried = len(batch)
+        self._fill(batch, Priority.BULK, places)
+        self._kept -= len(batch) - hurried
+        if len(batch) < places:  # bulk did not use what was kept for it
+            self._fill(batch, Priority.INTERACTIVE, places)
         if not len(self):
             self._work.clear()
         return batch
+
+    def _places_kept(self) -> int:
+        """For bulk work in the next batch. Where a batch is one item, every eighth is bulk."""
+        if not self._waiting[Priority.BULK]:
+            self._kept = 0.0
+            return 0
+        places = self._limits.max_items
+        self._kept = min(max(self._kept, 0.0) + places / _BULK_SHARE, places)
+        return int(self._kept)
 
     def _fill(self, batch: list[_Entry[Item, Result]], priority: Priority, max_items: int) -> None:
         heap = self._waiting[priority]
@@ -155,7 +175,7 @@ class Batcher(Generic[Item, Result]):
             dearest = max(dearest, entry.cost)
             if batch and dearest * (len(batch) + 1) > self._limits.max_cost:
                 return
-            if batch and (self._is_culprit(entry) or self._is_culprit(batch[0])):
+            if batch and (self._is_suspect(entry) or self._is_suspect(batch[0])):
                 return
             batch.append(heapq.heappop(heap)[-1])
 
@@ -165,13 +185,23 @@ class Batcher(Generic[Item, Result]):
         if entry.deadline <= now:
             entry.reply.set_exception(DeadlinePassed("the deadline passed in the queue"))
             return False
+        if self._is_suspect(entry) and self._suspects.is_refused(self._digest_of(entry)):
+            entry.reply.set_exception(EngineFailed("the engine dies of this input"))
+            return False
         return True
 
-    def _is_culprit(self, entry: _Entry[Item, Result]) -> bool:
-        if not self._culprits:  # nearly always: no digest is made then
-            return False
+    def _is_suspect(self, entry: _Entry[Item, Result]) -> bool:
+        return bool(self._suspects) and self._digest_of(entry) in self._suspects
+
+    def _digest_of(self, entry: _Entry[Item, Result]) -> bytes:
         entry.digest = entry.digest or self._digest(entry.item)
-        return entry.digest in self._culprits
+        return entry.digest
+
+    async def _answer_suspect(self, entry: _Entry[Item, Result]) -> None:
+        async with self._alone:
+            # Another may have been found out meanwhile, with the same content.
+            if self._is_wanted(entry, asyncio.get_running_loop().time()):
+                await self._answer([entry])
 
     async def _answer(self, batch: list[_Entry[Item, Result]]) -> None:
         loop = asyncio.get_running_loop()
@@ -186,14 +216,27 @@ class Batcher(Generic[Item, Result]):
         except EngineFailed as exc:
             await self._answer_apart(batch, exc)
             return
+        except EngineUnavailable as exc:
+            if exc.midway:
+                self._suspects.engine_died([self._digest_of(entry) for entry in batch])
+            _fail(batch, exc)
+            return
         except Exception as exc:  # whatever it is, it belongs to the callers, not to this loop
             _fail(batch, exc)
             return
         finished = loop.time()
+        self._keep_pace(started, finished, len(batch))
+        if len(batch) == 1 and self._is_suspect(batch[0]):
+            self._suspects.answered(self._digest_of(batch[0]))
         for entry, result in answers:
             if not entry.reply.done():
                 answer = Answer(result, started - entry.submitted, finished - started)
                 entry.reply.set_result(answer)
+
+    def _keep_pace(self, started: float, finished: float, items: int) -> None:
+        pace_s = (finished - max(started, self._finished)) / items
+        self._finished = finished
+        self.pace_s += (pace_s - self.pace_s) * (_MEMORY if self.pace_s else 1.0)
 
     async def _answer_apart(self, batch: list[_Entry[Item, Result]], failure: EngineFailed) -> None:
         """Run each item of a failed batch alone, unless it seems to be the engine's fault."""
@@ -206,12 +249,15 @@ class Batcher(Generic[Item, Result]):
                 _fail(batch, failure)
                 return
             await self._answer([entry])
-            if entry.reply.done() and not entry.reply.cancelled() and entry.reply.exception():
+            if _has_failed(entry):
                 failed.append(entry)
         for entry in failed:
-            self._culprits[self._digest(entry.item)] = None
-        while len(self._culprits) > _MAX_CULPRITS:
-            del self._culprits[next(iter(self._culprits))]
+            self._suspects.failed(self._digest_of(entry))
+
+
+def _has_failed(entry: _Entry[Item, Result]) -> bool:
+    reply = entry.reply
+    return reply.done() and not reply.cancelled() and isinstance(reply.exception(), EngineFailed)
 
 
 def _fail(entries: Iterable[_Entry[Item, Result]], reason: Exception) -> None:

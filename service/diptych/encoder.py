@@ -9,18 +9,19 @@ import asyncio
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from diptych.cache import Cache
-from diptych.contract import ModelSpec, Pixels, Priority, Vector
-from diptych.errors import BadInput, DeadlinePassed, EngineFailed, one_reason
+from diptych.contract import ModelSpec, Pixels, Priority, Tower, Vector
+from diptych.decoding import Decoders
+from diptych.errors import BadInput, EngineFailed, Overloaded, one_reason
 from diptych.metrics import Metrics
 from diptych.preprocess.images import ImageLimits, check_pixels, decode_image
 from diptych.preprocess.text import TextTokenizer, Tokenized
@@ -29,8 +30,6 @@ from diptych.towers import Towers
 
 # An encoded image, a text, or ready pixels [S, S, 3].
 Input: TypeAlias = bytes | str | npt.NDArray[np.uint8]
-
-Result = TypeVar("Result")
 
 _INLINE_CHARACTERS = 1000  # shorter texts tokenize faster than a thread is woken
 
@@ -78,9 +77,10 @@ class Encoder:
         spec: ModelSpec,
         tokenizer: TextTokenizer,
         towers: Towers,
-        decoders: Executor,
+        decoders: Decoders,
         *,
         image_limits: ImageLimits,
+        exact_images: bool,
         cache_limits: CacheLimits,
         metrics: Metrics,
     ) -> None:
@@ -88,17 +88,21 @@ class Encoder:
         self._tokenizer = tokenizer
         self._towers = towers
         self._decoders = decoders
-        self._image_limits = image_limits
+        self._decode = partial(
+            decode_image, spec=spec.image, limits=image_limits, exact=exact_images
+        )
         self._metrics = metrics
         # One pair of caches per space: this object is made anew for every version.
         self._texts: Cache[Embedded] = Cache(cache_limits.texts_bytes, _kept_bytes)
         self._images: Cache[Embedded] = Cache(cache_limits.images_bytes, _kept_bytes)
+        self._inside = {(tower, priority): 0 for tower in Tower for priority in Priority}
 
     async def embed(self, item: Input, reading: Reading) -> Embedded:
         """One input to its unit vector.
 
         Raises:
             BadInput: of field `image`, `text` or `pixels`, when it cannot be read.
+            Overloaded: at once, when so much is ahead of it that its deadline would pass.
             DeadlinePassed: before its work began.
             EngineError: the engine is away, or failed this input's batch.
         """
@@ -153,45 +157,65 @@ class Encoder:
 
     async def _compute(self, item: Input, reading: Reading) -> Embedded:
         """The whole vector, whatever `reading.dimensions` says."""
-        started = time.perf_counter()
-        priority, deadline = reading.priority, reading.deadline
-        counts = 0, 0
-        if isinstance(item, str):
-            tokenized = await self._tokenize(item, reading)
-            counts = len(tokenized.tokens), tokenized.dropped
-            decode_s = time.perf_counter() - started
-            answer = await self._towers.embed_text(
-                tokenized.tokens, priority=priority, deadline=deadline
+        with self._in_time(Tower.TEXT if isinstance(item, str) else Tower.IMAGE, reading):
+            started = time.perf_counter()
+            priority, deadline = reading.priority, reading.deadline
+            counts = 0, 0
+            if isinstance(item, str):
+                tokenized = await self._tokenize(item, reading)
+                counts = len(tokenized.tokens), tokenized.dropped
+                decode_s = time.perf_counter() - started
+                answer = await self._towers.embed_text(
+                    tokenized.tokens, priority=priority, deadline=deadline
+                )
+            else:
+                pixels = await self._pixels(item, reading)
+                decode_s = time.perf_counter() - started
+                answer = await self._towers.embed_image(
+                    pixels, priority=priority, deadline=deadline
+                )
+            self._metrics.stages(decode_s, answer.queue_s, answer.engine_s)
+            return Embedded(answer.result, *counts, decode_s, answer.queue_s, answer.engine_s)
+
+    @contextmanager
+    def _in_time(self, tower: Tower, reading: Reading) -> Iterator[None]:
+        """Count one input in, unless it could only be late: then refuse it before any work.
+
+        How long it would take is what is ahead of it, at the pace of late.
+        """
+        ahead = self._inside[tower, Priority.INTERACTIVE]
+        if reading.priority is Priority.BULK:
+            ahead += self._inside[tower, Priority.BULK]
+        pace_s = self._towers.pace_s(tower)
+        if tower is Tower.IMAGE:
+            pace_s = max(pace_s, self._decoders.pace_s)
+        left_s = reading.deadline - asyncio.get_running_loop().time()
+        if ahead * pace_s > left_s:
+            raise Overloaded(
+                f"{ahead} inputs are ahead, about {ahead * pace_s:.2f} s of work; "
+                f"the deadline is in {max(left_s, 0):.2f} s"
             )
-        else:
-            pixels = await self._pixels(item, reading)
-            decode_s = time.perf_counter() - started
-            answer = await self._towers.embed_image(pixels, priority=priority, deadline=deadline)
-        self._metrics.stages(decode_s, answer.queue_s, answer.engine_s)
-        return Embedded(answer.result, *counts, decode_s, answer.queue_s, answer.engine_s)
+        self._inside[tower, reading.priority] += 1
+        try:
+            yield
+        finally:
+            self._inside[tower, reading.priority] -= 1
 
     async def _pixels(self, item: bytes | npt.NDArray[np.uint8], reading: Reading) -> Pixels:
         if not isinstance(item, bytes):
             return check_pixels(item, self.spec.image)
-        decode = partial(decode_image, item, self.spec.image, self._image_limits, exif=reading.exif)
-        return await self._in_time(decode, reading)
+        decode = partial(self._decode, item, exif=reading.exif)
+        return await self._decoders.run(
+            decode, priority=reading.priority, deadline=reading.deadline
+        )
 
     async def _tokenize(self, text: str, reading: Reading) -> Tokenized:
         tokenize = partial(self._tokenizer.tokenize, text, truncate=reading.truncate)
         if len(text) <= _INLINE_CHARACTERS:
             return tokenize()
-        return await self._in_time(tokenize, reading)
-
-    async def _in_time(self, work: Callable[[], Result], reading: Reading) -> Result:
-        """Run `work` on a decoder thread, unless the deadline passes while it waits for one."""
-        loop = asyncio.get_running_loop()
-
-        def unless_late() -> Result:
-            if loop.time() >= reading.deadline:
-                raise DeadlinePassed("the deadline passed before the input was read")
-            return work()
-
-        return await loop.run_in_executor(self._decoders, unless_late)
+        return await self._decoders.run(
+            tokenize, priority=reading.priority, deadline=reading.deadline
+        )
 
 
 def _key(item: Input, reading: Reading) -> tuple[str, bool, bytes]:

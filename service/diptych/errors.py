@@ -73,6 +73,10 @@ class EngineError(DiptychError):
 class EngineUnavailable(EngineError):
     """The engine cannot be reached, is not ready, or is stopping."""
 
+    def __init__(self, message: str, *, midway: bool = False) -> None:
+        super().__init__(message)
+        self.midway = midway  # it was well when it was given the work, and then it was not
+
 
 class EngineFailed(EngineError):
     """The engine took the batch and failed it, or answered what cannot be right."""

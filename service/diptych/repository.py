@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from diptych import external_data
 from diptych.contract import ImageSpec, ModelSpec, TextSpec, Tower
 from diptych.errors import BadRepository, NotFound
 
@@ -66,8 +67,8 @@ def load(root: Path, name: str, version: int | None = None) -> ModelFiles:
 
     Raises:
         NotFound: `root` has no such model, or the model no such version.
-        BadRepository: a file is missing or malformed, the towers disagree, or the files are not
-            those the fingerprint was made from.
+        BadRepository: a file is missing or malformed, the towers disagree, weights lie outside
+            the version folder, or the files are not those the fingerprint was made from.
     """
     if name not in (known := names(root)):
         raise NotFound(f"no model {name!r} in {root}; there are: {', '.join(known) or 'none'}")
@@ -80,7 +81,7 @@ def load(root: Path, name: str, version: int | None = None) -> ModelFiles:
     folders = {tower: root / f"{name}_{tower}" / str(version) for tower in Tower}
     files = ModelFiles(
         spec=_spec(folders),
-        graphs={tower: _present(folder / GRAPH) for tower, folder in folders.items()},
+        graphs={tower: _graph(folder / GRAPH) for tower, folder in folders.items()},
         tokenizer=_present(folders[Tower.TEXT] / TOKENIZER),
     )
     _check(files, name, version)
@@ -96,6 +97,23 @@ def _versions(folder: Path) -> Iterator[int]:
 def _present(path: Path) -> Path:
     if not path.is_file():
         raise BadRepository(f"{path}: missing")
+    return path
+
+
+def _graph(path: Path) -> Path:
+    """A graph all of whose weights lie in it, or beside it under a name `fingerprint` covers."""
+    try:
+        names = external_data.locations(_present(path))
+    except ValueError as exc:
+        raise BadRepository(f"{path}: not an ONNX file: {exc}") from exc
+    beside = {file.name for file in path.parent.glob(f"{path.name}*.data")}
+    for name in sorted(names):
+        data = path.with_name(name) if name in beside else None
+        if data is None or data.resolve().parent != path.parent.resolve() or not data.is_file():
+            raise BadRepository(
+                f"{path}: weights are said to lie in {name!r}; only a file {path.name}*.data in "
+                "the same folder may hold them"
+            )
     return path
 
 

@@ -66,6 +66,14 @@ class Settings:
     max_batch: int = 64
     """Inputs per engine call: larger batches delay whoever comes next and are hardly faster."""
 
+    deterministic: bool = False
+    """Every input runs alone, so that its vector is the same to the last bit whoever else calls:
+    batches of other sizes round differently, by about one part in ten million."""
+
+    exact_images: bool = False
+    """Every image is decoded at full resolution, pixel for pixel as the reference does. Off:
+    JPEGs of over four times the size needed are decoded smaller, several times as fast."""
+
     max_inputs: int = 128
     """Inputs per request; bounds what one caller can take at once."""
 

@@ -20,6 +20,7 @@ class FaultyEngine:
         self._spec = spec
         self.description = f"faulty {engine.description}"
         self.in_flight = 1
+        self.call_tokens = engine.call_tokens
         self.canary_every_s = canary_every_s
         self.canary_timeout_s = 0.5
         self.batches: list[tuple[Tower, int]] = []  # tower, inputs

@@ -16,7 +16,7 @@ from diptych.batching import Answer, Batcher, BatchLimits
 from diptych.contract import Matrix, ModelSpec, Pixels, Priority, Tokens, Tower, Vector
 from diptych.engines.base import EMBEDS, MASK, PIXELS, TOKENS, Engine
 from diptych.metrics import Metrics
-from diptych.preprocess.text import pad_tokens
+from diptych.preprocess.text import by_length, pad_tokens
 from diptych.scoring import unit
 
 
@@ -51,6 +51,10 @@ class Towers:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def pace_s(self, tower: Tower) -> float:
+        """Between one vector and the next while the tower is busy, of late; 0 before the first."""
+        return (self._images if tower is Tower.IMAGE else self._texts).pace_s
+
     async def embed_image(
         self, pixels: Pixels, *, priority: Priority, deadline: float = math.inf
     ) -> Answer[Vector]:
@@ -67,11 +71,22 @@ class Towers:
         return await self._run(Tower.IMAGE, {PIXELS: np.stack(batch)}, timeout_s)
 
     async def _run_texts(self, batch: list[Tokens], timeout_s: float) -> Matrix:
-        tokens, mask = pad_tokens(batch, self._spec.text)
-        inputs = (
-            {TOKENS: tokens, MASK: mask} if self._spec.text.attention_mask else {TOKENS: tokens}
-        )
-        return await self._run(Tower.TEXT, inputs, timeout_s)
+        """Texts of like length together, each group padded to its own longest."""
+        ends = asyncio.get_running_loop().time() + timeout_s
+        vectors = np.empty((len(batch), self._spec.embed_dim), np.float32)
+        for rows in self._groups(batch):
+            tokens, mask = pad_tokens([batch[row] for row in rows], self._spec.text)
+            inputs = (
+                {TOKENS: tokens, MASK: mask} if self._spec.text.attention_mask else {TOKENS: tokens}
+            )
+            left_s = ends - asyncio.get_running_loop().time()
+            vectors[rows] = await self._run(Tower.TEXT, inputs, left_s)
+        return vectors
+
+    def _groups(self, batch: list[Tokens]) -> list[list[int]]:
+        if self._spec.text.padding == "max_length":
+            return [list(range(len(batch)))]
+        return by_length([len(tokens) for tokens in batch], self._engine.call_tokens)
 
     async def _run(
         self, tower: Tower, inputs: dict[str, npt.NDArray[Any]], timeout_s: float

@@ -37,6 +37,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def call_tokens(self) -> int:
+        """What one more call of the text tower costs, in tokens that it could have run instead."""
+        ...
+
+    @property
     def canary_every_s(self) -> float:
         """How long it may be trusted after its canary was right: long where it cannot go away."""
         ...

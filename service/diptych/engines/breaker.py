@@ -31,15 +31,17 @@ class Breaker:
         self._trying = False
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
+    def watched(self) -> Iterator[bool]:
         """One call within. An error for an answer is an answer too; EngineUnavailable is none.
+
+        Yields whether somebody was there the last time.
 
         Raises:
             EngineUnavailable: at once, while open; or whatever the call raised.
         """
         trial = self._admit()
         try:
-            yield
+            yield not self._failures
         except EngineUnavailable:
             self._failures += 1
             self._rest()

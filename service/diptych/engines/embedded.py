@@ -37,6 +37,7 @@ class EmbeddedEngine:
     """
 
     in_flight = 2  # one batch computes while the next is stacked and handed over
+    call_tokens = 16  # measured on ViT-B/32's text tower: 6 ms a call, 0.4 ms a token
     canary_every_s = 30.0
     canary_timeout_s = None
 

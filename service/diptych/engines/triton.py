@@ -77,6 +77,7 @@ _DEAD_STUB = re.compile("stub process", re.IGNORECASE)
 class TritonEngine:
     """Both towers of one model, run by Triton. Made by `connect`."""
 
+    call_tokens = 256  # a call is a journey, and may end on a GPU that wants large batches
     # Together less than the two seconds within which a dead server must be noticed.
     canary_every_s = 0.5
     canary_timeout_s = 1.2
@@ -166,12 +167,12 @@ class TritonEngine:
         left_s = until - time.monotonic()
         model, version = self._spec.folders[tower], self._spec.version
         request = write_request(model, version, inputs, outputs, queue_s=left_s)
-        with self._breakers[tower].watched():
+        with self._breakers[tower].watched() as was_well:
             try:
                 data = await self._infer(request, timeout=left_s)
             except grpc.aio.AioRpcError as exc:
                 log.warning("%s: Triton: %s: %s", model, exc.code().name, exc.details())
-                raise _meaning(exc, tower) from exc
+                raise _meaning(exc, tower, was_well) from exc
         found = read_answer(data)
         if missing := [name for name in outputs if name not in found]:
             raise EngineFailed(f"{tower} tower: Triton left out {', '.join(missing)}")
@@ -180,8 +181,11 @@ class TritonEngine:
         return answer
 
 
-def _meaning(exc: grpc.aio.AioRpcError, tower: Tower) -> DiptychError:
-    """The error a failed call means for our callers, in our words."""
+def _meaning(exc: grpc.aio.AioRpcError, tower: Tower, was_well: bool) -> DiptychError:
+    """The error that a failed call means for our callers, in our words.
+
+    `was_well`: Triton answered the call before this one.
+    """
     code, words = exc.code(), exc.details() or ""
     if code is grpc.StatusCode.DEADLINE_EXCEEDED or _QUEUE_TIMEOUT in words:
         return DeadlinePassed("the deadline passed before Triton had answered")
@@ -189,5 +193,6 @@ def _meaning(exc: grpc.aio.AioRpcError, tower: Tower) -> DiptychError:
         return Overloaded("Triton's queue is full")
     gone = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.CANCELLED)
     if code in gone or _DEAD_STUB.search(words):
-        return EngineUnavailable(f"Triton does not run the {tower} tower at present")
+        words = f"Triton does not run the {tower} tower at present"
+        return EngineUnavailable(words, midway=was_well)
     return EngineFailed(f"the {tower} tower failed in Triton")

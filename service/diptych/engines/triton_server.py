@@ -139,13 +139,14 @@ async def _started(
         )
         # Not only on exit: the stubs of a killed server must not wait for that.
         reaper = asyncio.create_task(_bury(process, prefix))
+        stubs: frozenset[int] = frozenset()
         try:
             address = f"{HOST}:{port.number}"
             await _until_ready(process, address, prefix, log, start_s)
             stubs = frozenset(_group(process.pid)) - {process.pid}
             yield TritonServer(address, process.pid, stubs, log)
         finally:
-            await _stop(process)
+            await _stop(process, stubs)
             await reaper
 
 
@@ -219,10 +220,10 @@ def _complaints(log: Path) -> str:
     return "\n".join(f"  {line}" for line in told[-12:])
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    """Let open calls finish, where anything is left that could finish them."""
+async def _stop(process: asyncio.subprocess.Process, stubs: frozenset[int]) -> None:
+    """Let open calls finish, where nothing is broken that they might wait for."""
     states = _group(process.pid)
-    if process.returncode is None and "Z" not in states.values():
+    if process.returncode is None and stubs <= states.keys() and "Z" not in states.values():
         process.send_signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), _GRACE_S + 2)

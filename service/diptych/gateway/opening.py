@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 from diptych.canary import prove
+from diptych.decoding import Decoders
 from diptych.encoder import CacheLimits, Encoder
 from diptych.engines.base import Engine
 from diptych.engines.embedded import EmbeddedEngine
@@ -56,7 +56,7 @@ class Opener:
         self,
         settings: Settings,
         limits: Limits,
-        decoders: Executor,
+        decoders: Decoders,
         metrics: Metrics,
         engine_for: EngineFor,
     ) -> None:
@@ -80,7 +80,8 @@ class Opener:
         try:
             for rows in (1, settings.max_batch):  # the extremes, so that both are warm
                 await prove(engine, spec, rows=rows)
-            towers = Towers(spec, engine, self._metrics, max_batch=settings.max_batch)
+            most = 1 if settings.deterministic else settings.max_batch
+            towers = Towers(spec, engine, self._metrics, max_batch=most)
             encoder = self._encoder(files, towers)
             async with towers.serving():
                 sets = read_label_sets(settings.labels) if settings.labels else []
@@ -99,6 +100,7 @@ class Opener:
             towers,
             self._decoders,
             image_limits=limits.image,
+            exact_images=settings.exact_images,
             cache_limits=CacheLimits(settings.text_cache_bytes, settings.image_cache_bytes),
             metrics=self._metrics,
         )

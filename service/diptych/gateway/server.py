@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
 
 from diptych.admission import Admission
+from diptych.decoding import Decoders
 from diptych.gateway.health import Health
 from diptych.gateway.interceptors import Calls
 from diptych.gateway.opening import EngineFor, Opener, open_engine
@@ -69,7 +69,8 @@ async def gateway(
     servicer = EmbeddingServicer(catalog, admission, limits)
     health = Health(catalog, SERVICES, metrics)
     async with AsyncExitStack() as stack:
-        decoders = stack.enter_context(_decoders(settings))
+        decoders = Decoders(settings.decoders or cores())
+        await stack.enter_async_context(decoders.serving())
         opener = Opener(settings, limits, decoders, metrics, engine_for)
         await stack.enter_async_context(_rolling(settings, opener, catalog, metrics))
         metrics_address = stack.enter_context(_metrics_server(settings, metrics))
@@ -96,15 +97,6 @@ def _limits(settings: Settings) -> Limits:
         templated_texts=settings.max_waiting_inputs,
         image=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
     )
-
-
-@contextmanager
-def _decoders(settings: Settings) -> Iterator[ThreadPoolExecutor]:
-    pool = ThreadPoolExecutor(settings.decoders or cores(), thread_name_prefix="decode")
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 @asynccontextmanager

@@ -116,6 +116,8 @@ def clean_as_openai(text: str) -> str:
     Mojibake mended, HTML entities resolved twice, white space collapsed, lower case: `basic_clean`
     and `whitespace_clean` of openai/CLIP, clip/simple_tokenizer.py.
     """
+    if text.isascii() and text.isprintable() and "&" not in text:
+        return " ".join(text.split()).lower()  # nothing to mend: 20 times as fast
     mended = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(mended.split()).lower()
 
@@ -151,6 +153,30 @@ def pad_tokens(batch: Sequence[Tokens], spec: TextSpec) -> tuple[TokenBatch, Tok
     input_ids = np.full(present.shape, spec.pad_id, dtype=np.int64)
     input_ids[present] = np.concatenate(batch)
     return input_ids, present.astype(np.int64)
+
+
+def by_length(lengths: Sequence[int], call_tokens: int) -> list[list[int]]:
+    """Which texts to run together: the cheapest way to cut a batch into groups of like length.
+
+    A group costs its texts times its longest, rounded up as `pad_tokens` does, and `call_tokens`
+    for being a call of its own. Answers indexes into `lengths`, which has at least one.
+    """
+    rows = sorted(range(len(lengths)), key=lengths.__getitem__)
+    padded = [-(-lengths[row] // BUCKET) * BUCKET for row in rows]
+    # A group that stops short of its longest bucket's end would only pay for one more call.
+    ends = [end for end in range(1, len(rows)) if padded[end - 1] != padded[end]] + [len(rows)]
+    best: dict[int, tuple[int, int]] = {0: (0, 0)}  # end: its least cost, where its group begins
+    for end in ends:
+        best[end] = min(
+            (cost + (end - begin) * padded[end - 1] + call_tokens, begin)
+            for begin, (cost, _) in best.items()
+        )
+    groups, end = [], len(rows)
+    while end:
+        begin = best[end][1]
+        groups.append(rows[begin:end])
+        end = begin
+    return groups[::-1]
 
 
 def _read(path: Path) -> Tokenizer:

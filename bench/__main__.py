@@ -1,0 +1,152 @@
+"""Throughput and latency through real gRPC, beside what the machine can do with no server.
+
+    make bench
+    python -m bench --cases image text --engines embedded --concurrency 32
+
+Each case is a server process and a client process that share the machine. Ratios are to the
+ceiling measured in the same run; absolute figures drift with the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench import model, report
+from bench.ceiling import ceiling
+from bench.processes import Server, gateway, triton
+from bench.traffic import CASES, LABEL_SET, LABEL_SET_VERSION, LABELS, Case, texts
+
+ENGINES = ("embedded", "triton")
+CONCURRENCY = (1, 8, 32, 64)
+
+_ROOM = ("--max-waiting-inputs", "8192")  # 64 callers with 64 inputs each: none is refused here
+
+
+def main() -> None:
+    reader = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    reader.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    reader.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
+    reader.add_argument("--concurrency", nargs="+", type=int, default=list(CONCURRENCY))
+    reader.add_argument("--seconds", type=float, default=4.0, help="measured, of each case")
+    reader.add_argument("--runs", type=int, default=1, help="of all; medians are printed")
+    reader.add_argument("--folder", type=Path, default=Path(".bench"), help="for the model")
+    reader.add_argument("--plot", type=Path, help="PNG; default: bench.png in the folder")
+    reader.add_argument("--json", action="store_true", help="one JSON object per case")
+    options = reader.parse_args()
+    repository = model.build(options.folder)
+    _write_labels(options.folder / "labels")
+    runs = [list(_run(options, repository)) for _ in range(options.runs)]
+    lines = [_median(same) for same in zip(*runs, strict=True)]
+    for line in lines if options.json else ():
+        print(json.dumps(line))  # noqa: T201
+    if not options.json:
+        report.table(lines)
+    report.plot(lines, options.plot or options.folder / "bench.png")
+
+
+def _run(options: argparse.Namespace, repository: Path) -> Iterator[dict[str, Any]]:
+    """One line for each case, engine and concurrency."""
+    alone = measured_alone(repository)
+    report.alone(alone)
+    cases = [CASES[name] for name in options.cases]
+    for engine in options.engines:
+        for cached in (False, True):
+            own = [case for case in cases if _needs_cache(case) == cached]
+            if not own:
+                continue
+            with _serving(engine, repository, options.folder, cached=cached) as server:
+                for case in own:
+                    for concurrency in options.concurrency:
+                        yield _measured(server, engine, case, concurrency, options, alone)
+
+
+def _needs_cache(case: Case) -> bool:
+    return bool(case.repeats or case.candidates)
+
+
+@contextmanager
+def _serving(engine: str, repository: Path, folder: Path, *, cached: bool) -> Iterator[Server]:
+    flags = ["--repository", str(repository), "--labels", str(folder / "labels"), *_ROOM]
+    # Pictures are never repeated but where that is the case: texts alone need this apart.
+    flags += [] if cached else ["--text-cache-bytes", "0", "--image-cache-bytes", "0"]
+    with ExitStack() as stack:
+        if engine == "triton":
+            behind = stack.enter_context(triton(repository, folder / "triton.log"))
+            flags += ["--engine", f"triton://{behind.address}"]
+        yield stack.enter_context(gateway(*flags))
+
+
+def measured_alone(repository: Path) -> dict[str, Any]:
+    """What `bench.alone` prints."""
+    command = [sys.executable, "-m", "bench.alone", "--repository", str(repository)]
+    done = subprocess.run(
+        [*command, "--model", model.NAME], stdout=subprocess.PIPE, check=True, text=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _measured(
+    server: Server,
+    engine: str,
+    case: Case,
+    concurrency: int,
+    options: argparse.Namespace,
+    alone: dict[str, Any],
+) -> dict[str, Any]:
+    used, began = server.cpu_s(), time.monotonic()
+    found = load(server, case, seconds=options.seconds, concurrency=concurrency)
+    limit = ceiling(case, alone)
+    line = {
+        "case": case.name,
+        "engine": engine,
+        "concurrency": concurrency,
+        "items_per_s": found["items_per_s"],
+        "ceiling_items_per_s": limit,
+        "ratio": found["items_per_s"] / limit if limit else None,
+        **{key: found[key] for key in ("p50_ms", "p95_ms", "p99_ms", "errors")},
+        "server_cores": (server.cpu_s() - used) / (time.monotonic() - began),
+        "server_peak_mib": server.peak_bytes() / 2**20,
+    }
+    report.progress(line)
+    return line
+
+
+def load(server: Server, case: Case, **flags: float) -> dict[str, Any]:
+    """What one run of `bench.load` prints."""
+    command = [sys.executable, "-m", "bench.load", "--address", server.address]
+    command += ["--case", case.name]
+    for name, value in flags.items():
+        command += [f"--{name}", str(value)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _median(same: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One line of several runs': the median of each figure."""
+    line = dict(same[0])
+    for key, value in line.items():
+        if isinstance(value, float):
+            line[key] = statistics.median(run[key] for run in same)
+    line["errors"] = max(run["errors"] for run in same)
+    return line
+
+
+def _write_labels(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"name": LABEL_SET, "version": LABEL_SET_VERSION, "labels": texts()[:LABELS]}
+    (folder / f"{LABEL_SET}.yaml").write_text(json.dumps(content))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""A caller, in a process of its own: as light as Python's gRPC allows.
+
+    python -m bench.load --address HOST:PORT --case image --concurrency 32 --seconds 5
+
+Closed loop: so many callers, each with one call open at a time. Open loop (`--rate`): calls
+begin at random times, as many a second on average, whether or not earlier ones have ended.
+Prints one JSON object. Requests are serialized beforehand, replies are not parsed but for their
+size: less than the vectors asked for is an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import grpc
+import numpy as np
+import uvloop
+
+from bench.traffic import CASES, requests
+
+_CONNECTIONS = 4
+_OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.use_local_subchannel_pool", 1),  # or all channels share one connection
+]
+_PREPARED = 200  # requests drawn before the clock starts
+
+
+@dataclass(slots=True)
+class Seen:
+    """What came of the calls that began in the time measured."""
+
+    latencies: list[float] = field(default_factory=list)  # of answers, in seconds
+    refusals: list[float] = field(default_factory=list)  # of RESOURCE_EXHAUSTED, in seconds
+    codes: Counter[str] = field(default_factory=Counter)
+    inputs: int = 0  # answered within the time measured
+
+    def add(self, code: str, seconds: float) -> None:
+        self.codes[code] += 1
+        if code == "OK":
+            self.latencies.append(seconds)
+        if code == "RESOURCE_EXHAUSTED":
+            self.refusals.append(seconds)
+
+    def summary(self, seconds: float) -> dict[str, Any]:
+        errors = sum(self.codes.values()) - self.codes["OK"]
+        return {
+            "items_per_s": self.inputs / seconds,
+            **{f"p{share}_ms": _percentile(self.latencies, share) for share in (50, 95, 99)},
+            "refused_p99_ms": _percentile(self.refusals, 99),
+            "errors": errors,
+            "codes": dict(self.codes),
+        }
+
+
+def _percentile(seconds: list[float], share: int) -> float | None:
+    return float(np.percentile(seconds, share)) * 1000 if seconds else None
+
+
+def main() -> None:
+    reader = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    reader.add_argument("--address", required=True)
+    reader.add_argument("--case", required=True, choices=CASES)
+    reader.add_argument("--side", type=int, default=224, help="pixels a side of ready pixels")
+    reader.add_argument("--concurrency", type=int, default=32)
+    reader.add_argument("--rate", type=float, default=0.0, help="calls a second; 0: closed loop")
+    reader.add_argument("--deadline", type=float, default=0.0, help="of each call, in seconds")
+    reader.add_argument("--seconds", type=float, default=5.0)
+    reader.add_argument("--warmup", type=float, default=1.0)
+    options = reader.parse_args()
+    print(json.dumps(uvloop.run(_run(options))))  # noqa: T201
+
+
+async def _run(options: argparse.Namespace) -> dict[str, Any]:
+    async with _caller(options) as caller:
+        if options.rate:
+            await caller.open_loop(options.rate)
+        else:
+            await caller.closed_loop(options.concurrency)
+        return caller.seen.summary(options.seconds)
+
+
+@asynccontextmanager
+async def _caller(options: argparse.Namespace) -> AsyncIterator[_Caller]:
+    async with AsyncExitStack() as stack:
+        channels = [
+            await stack.enter_async_context(grpc.aio.insecure_channel(options.address, _OPTIONS))
+            for _ in range(_CONNECTIONS)
+        ]
+        bodies = requests(CASES[options.case], options.side)
+        for _ in range(_PREPARED):  # whatever is made once
+            next(bodies)
+        await asyncio.gather(*(channel.channel_ready() for channel in channels))
+        yield _Caller(options, channels, bodies)
+
+
+class _Caller:
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        channels: Sequence[grpc.aio.Channel],
+        bodies: Iterator[bytes],
+    ) -> None:
+        self._case = CASES[options.case]
+        self._calls: list[Any] = [channel.unary_unary(self._case.method) for channel in channels]
+        self._bodies = bodies
+        self._deadline_s: float | None = options.deadline or None
+        self._begin = time.perf_counter() + options.warmup
+        self._end = self._begin + options.seconds
+        self.seen = Seen()
+
+    async def closed_loop(self, concurrency: int) -> None:
+        await asyncio.gather(*(self._call_on(number) for number in range(concurrency)))
+
+    async def open_loop(self, rate: float) -> None:
+        """Arrivals are a Poisson process: the times between them are exponential."""
+        rng, due = Random(3), time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for number in itertools.count():
+                due += rng.expovariate(rate)
+                await asyncio.sleep(due - time.perf_counter())
+                if due >= self._end:
+                    return
+                group.create_task(self._call(number))
+
+    async def _call_on(self, number: int) -> None:
+        while time.perf_counter() < self._end:
+            await self._call(number)
+
+    async def _call(self, number: int) -> None:
+        call, began = self._calls[number % len(self._calls)], time.perf_counter()
+        try:
+            reply = await call(next(self._bodies), timeout=self._deadline_s)
+            code = "OK" if len(reply) >= self._case.reply_bytes else "INPUT_ERROR"
+        except grpc.aio.AioRpcError as error:
+            code = error.code().name
+        ended = time.perf_counter()
+        if code == "OK" and self._begin <= ended < self._end:
+            self.seen.inputs += self._case.inputs
+        if self._begin <= began < self._end:
+            self.seen.add(code, ended - began)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Work that would hold up the event loop, on threads: the hurried first, the late not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar, cast
+
+from diptych.batching import Batcher, BatchLimits
+from diptych.contract import Priority
+
+Result = TypeVar("Result")
+
+
+class Decoders:
+    """So many threads for decoding images and tokenizing long texts.
+
+    Interactive work goes before bulk work, the nearest deadline first: a thousand pictures of a
+    bulk caller do not stand before the one of an interactive caller.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._queue: Batcher[Callable[[], Any], Any] = Batcher(
+            self._run, BatchLimits(max_items=1), in_flight=threads, digest=lambda work: b""
+        )
+
+    @property
+    def pace_s(self) -> float:
+        """Between one result and the next while busy, of late; 0 before the first."""
+        return self._queue.pace_s
+
+    async def run(
+        self, work: Callable[[], Result], *, priority: Priority, deadline: float
+    ) -> Result:
+        """What `work` returns or raises. `deadline` is a time of the event loop's clock.
+
+        Raises:
+            DeadlinePassed: `deadline` came before `work` began.
+            EngineUnavailable: `serving` has ended.
+        """
+        answer = await self._queue.submit(work, priority=priority, deadline=deadline)
+        return cast(Result, answer.result)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Work is done within this."""
+        task = asyncio.create_task(self._queue.serve())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            self._threads.shutdown(cancel_futures=True)
+
+    async def _run(self, batch: list[Callable[[], Any]], timeout_s: float) -> list[Any]:
+        loop = asyncio.get_running_loop()
+        return [await loop.run_in_executor(self._threads, work) for work in batch]
