@@ -83,3 +83,14 @@ def test_a_failed_try_waits_for_the_next(failure: Exception) -> None:
     assert refused(breaker)
     clock.now = 2.2
     assert not refused(breaker)
+
+
+def test_a_call_is_told_whether_somebody_was_there_the_last_time() -> None:
+    breaker = Breaker()
+    with breaker.watched() as was_well:
+        assert was_well
+    fail(breaker, AWAY)
+    with breaker.watched() as was_well:
+        assert not was_well
+    with breaker.watched() as was_well:
+        assert was_well
