@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from diptych import repository
@@ -127,4 +128,62 @@ def test_preprocessing_is_part_of_the_fingerprint_and_scoring_is_not(root: Path)
     assert repository.load(root, "shapes").spec.logit_scale == 7.0
     change_spec(root, image={**SHAPES.spec.image.model_dump(mode="json"), "resize": "squash"})
     with pytest.raises(BadRepository, match="a file was changed after export"):
+        repository.load(root, "shapes")
+
+
+def outside(root: Path, location: str) -> Path:
+    """Say in the image tower's graph that a weight lies in the file `location`."""
+    path = root / IMAGE / "model.onnx"
+    graph = onnx.load(path)
+    weights = graph.graph.initializer[0]
+    weights.ClearField("raw_data")
+    weights.data_location = onnx.TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value=location)
+    path.write_bytes(graph.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "model.onnx.data",  # is not there
+        "../1/model.onnx.data",
+        "../../shapes_text/1/model.onnx",
+        "/etc/passwd",
+        "spec.json",  # is there, but no part of the fingerprint
+        "",
+    ],
+)
+def test_weights_outside_the_version_folder_are_refused(root: Path, location: str) -> None:
+    path = outside(root, location)
+    with pytest.raises(BadRepository) as caught:
+        repository.load(root, "shapes")
+    assert str(caught.value) == (
+        f"{path}: weights are said to lie in {location!r}; only a file model.onnx*.data in "
+        "the same folder may hold them"
+    )
+
+
+def test_weights_behind_a_link_out_of_the_folder_are_refused(root: Path) -> None:
+    path = outside(root, "model.onnx.data")
+    (root / "elsewhere").write_bytes(bytes(1000))
+    path.with_name("model.onnx.data").symlink_to(root / "elsewhere")
+    with pytest.raises(BadRepository, match=r"weights are said to lie in 'model\.onnx\.data'"):
+        repository.load(root, "shapes")
+
+
+def test_weights_beside_the_graph_count_for_the_fingerprint(root: Path) -> None:
+    path = outside(root, "model.onnx.data")
+    path.with_name("model.onnx.data").write_bytes(bytes(1000))
+    with pytest.raises(BadRepository, match=r"fingerprint is") as first:
+        repository.load(root, "shapes")
+    path.with_name("model.onnx.data").write_bytes(bytes(1001))
+    with pytest.raises(BadRepository, match=r"fingerprint is") as second:
+        repository.load(root, "shapes")
+    assert str(first.value) != str(second.value)
+
+
+def test_a_graph_that_is_none_is_refused(root: Path) -> None:
+    (root / IMAGE / "model.onnx").write_bytes(b"nothing of the kind")
+    with pytest.raises(BadRepository, match=r"model.onnx: not an ONNX file: wire type"):
         repository.load(root, "shapes")

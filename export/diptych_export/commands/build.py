@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,19 +36,44 @@ Opset = Annotated[int, Parameter(validator=validators.Number(gte=OLDEST_OPSET, l
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="One JSON object.")]
 
 
-def build(
-    *,
-    source: Annotated[str, Parameter(name="--from")],
-    name: Name,
-    repository: Path = Path("model_repository"),
-    target: Literal["onnxruntime", "tensorrt", "python"] = "onnxruntime",
-    precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32",
-    calibrate: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    opset: Opset = OPSET,
-    device: Literal["cpu", "gpu"] | None = None,
-    licence: str | None = None,
-    as_json: AsJson = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What is to be built. Each field is a flag."""
+
+    source: Annotated[str, Parameter(name="--from")]
+    """A folder in transformers' or OpenCLIP's layout (`train` writes them), an id on the Hugging
+    Face hub, or one of OpenAI's .pt files with its vocabulary beside it."""
+
+    name: Name
+    """What the model is called in the repository and by callers."""
+
+    repository: Path = Path("model_repository")
+    """The model repository; it is made if there is none."""
+
+    target: Literal["onnxruntime", "tensorrt", "python"] = "onnxruntime"
+    """What runs the graphs inside Triton: its ONNX Runtime or TensorRT backend, or a model.py for
+    a Triton that has only Python. A tensorrt build is complete after `diptych-export plan` on the
+    GPU that will serve it. The gateway's own engine runs all of them."""
+
+    precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
+    """Of the weights. fp16 also multiplies in fp16, for GPUs; bf16 halves the files; int8 also
+    multiplies in int8, for CPUs with AMX or VNNI, and needs --calibrate."""
+
+    calibrate: Annotated[tuple[str, ...], Parameter(negative="")] = ()
+    """Pairs of the kind to be served, as `train --data` takes them. Of 256, three in four set the
+    ranges of int8, the others are compared. Repeatable."""
+
+    opset: Opset = OPSET
+    """Of ONNX: 18, 19 or 20."""
+
+    device: Literal["cpu", "gpu"] | None = None
+    """Where Triton runs the graphs; by default a CPU, for tensorrt a GPU."""
+
+    licence: str | None = None
+    """SPDX identifier; by default what the checkpoint says."""
+
+
+def build(wanted: Annotated[Wanted, Parameter(name="*")], *, as_json: AsJson = False) -> None:
     """Export a checkpoint to a model repository, as one more version, once it is proved.
 
     Both graphs have to answer as the checkpoint's own library does, on 32 pictures and 64 texts
@@ -58,42 +84,17 @@ def build(
 
     Example: diptych-export build --from runs/b32/checkpoints/10000 --name clip --precision int8
     --calibrate 'shards/{000..003}.tar' --json
-
-    Parameters
-    ----------
-    source
-        A folder in transformers' or OpenCLIP's layout (`train` writes them), an id on the Hugging
-        Face hub, or one of OpenAI's .pt files with its vocabulary beside it.
-    name
-        What the model is called in the repository and by callers.
-    repository
-        The model repository; it is made if there is none.
-    target
-        What runs the graphs inside Triton: its ONNX Runtime or TensorRT backend, or a model.py for
-        a Triton that has only Python. A tensorrt build is complete after `diptych-export plan` on
-        the GPU that will serve it. The gateway's own engine runs all of them.
-    precision
-        Of the weights. fp16 also multiplies in fp16, for GPUs; bf16 halves the files; int8 also
-        multiplies in int8, for CPUs with AMX or VNNI, and needs --calibrate.
-    calibrate
-        Pairs of the kind to be served, as `train --data` takes them. Of the first 256, three in
-        four set the ranges of int8, the others are compared. Repeatable.
-    opset
-        Of ONNX.
-    device
-        Where Triton runs the graphs; by default a CPU, for tensorrt a GPU.
-    licence
-        SPDX identifier; by default what the checkpoint says.
     """
-    placement = _placement(target, device)
-    if bool(calibrate) != (precision == "int8"):
-        problem = "needs --calibrate" if not calibrate else "is not calibrated; leave it out"
+    placement = _placement(wanted.target, wanted.device)
+    precision, data = wanted.precision, wanted.calibrate
+    if bool(data) != (precision == "int8"):
+        problem = "is not calibrated: leave --calibrate out" if data else "needs --calibrate"
         raise BadBuild(f"--precision {precision} {problem}")
-    progress.print(f"reading {source}")
-    opened = open_source(source, licence=licence)
-    making = Making(precision, opset, _calibration(calibrate, opened) if calibrate else None)
-    spec = make(opened, name, repository, placement, making, progress.print)
-    _print(_found(spec, repository, placement), as_json)
+    progress.print(f"reading {wanted.source}")
+    source = open_source(wanted.source, licence=wanted.licence)
+    making = Making(precision, wanted.opset, _calibration(data, source) if data else None)
+    spec = make(source, wanted.name, wanted.repository, placement, making, progress.print)
+    _print(_found(spec, wanted.repository, placement), as_json)
 
 
 def _placement(target: str, device: str | None) -> Placement:
