@@ -215,3 +215,23 @@ def _plain(address: str) -> Vectors:
             [streamed["s"], streamed["c"]], client.embed(["a star", CIRCLE]).vectors, atol=1e-5
         )
         return client.embed(["a star", PICTURES / "red_circle.png"]).vectors
+
+
+async def test_a_deterministic_server_answers_alike_to_the_last_bit_in_any_company() -> None:
+    texts = [f"a red circle number {number}" * (1 + number % 3) for number in range(40)]
+    async with served(deterministic=True, text_cache_bytes=0, image_cache_bytes=0) as client:
+        alone = [(await client.embed([text])).vectors[0] for text in texts[:8]]
+        together = (await client.embed(texts)).vectors
+    for vector, other in zip(alone, together, strict=False):
+        assert (vector == other).all()
+
+
+async def test_exact_images_are_decoded_pixel_for_pixel() -> None:
+    data, spec = encoded(photo(800, 600), "JPEG", quality=85), SPEC.image
+    async with served(exact_images=True) as client:
+        exact = (await client.embed([decode_image(data, spec, exact=True), data])).vectors
+    async with served() as client:
+        quick = (await client.embed([decode_image(data, spec), data])).vectors
+    assert (exact[0] == exact[1]).all()
+    assert (quick[0] == quick[1]).all()
+    assert not (exact[0] == quick[0]).all()

@@ -61,6 +61,30 @@ async def test_work_whose_deadline_passed_is_dropped_and_not_computed() -> None:
     assert [rows for _, rows in server.engine.batches] == [1, 1]
 
 
+async def test_a_call_that_could_only_be_late_is_refused_at_once() -> None:
+    """At the pace of late, with what is ahead of it; so that no work is begun in vain."""
+    async with faulty(text_cache_bytes=0) as server:
+        hurried, patient = server.client(timeout_s=2.0), server.client(timeout_s=60.0)
+        async with hurried, patient:
+            for number in range(3):  # the pace is learned: 0.4 s each
+                server.engine.gate.clear()
+                slow = asyncio.create_task(patient.embed([f"slow {number}"]))
+                await asyncio.sleep(0.4)
+                server.engine.gate.set()
+                await slow
+            server.engine.gate.clear()
+            ahead = asyncio.create_task(patient.embed([f"ahead {number}" for number in range(16)]))
+            await asyncio.sleep(0.05)
+            began = time.monotonic()
+            with pytest.raises(Overloaded, match="16 inputs are ahead"):
+                await hurried.embed(["late"])
+            assert time.monotonic() - began < 0.5
+            last = asyncio.create_task(patient.embed(["last"]))
+            await asyncio.sleep(0.05)
+            server.engine.gate.set()
+            await asyncio.gather(ahead, last)
+
+
 async def test_a_cancelled_call_is_dropped_and_not_computed() -> None:
     async with faulty() as server, server.client() as client:
         server.engine.gate.clear()

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import html
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import ftfy
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import CLIPTokenizer
 
 from diptych.contract import TextSpec
 from diptych.errors import BadInput, BadRepository
-from diptych.preprocess.text import TextTokenizer, Tokenized, pad_tokens
+from diptych.preprocess.text import (
+    TextTokenizer,
+    Tokenized,
+    by_length,
+    clean_as_openai,
+    pad_tokens,
+)
 from tests.preprocess.conftest import Merges
 from tests.preprocess.references import OpenAITokenizer
 from tests.preprocess.texts import HARD, PROSE, random_texts
@@ -283,3 +293,38 @@ def test_padded_batches_are_those_of_transformers(
     input_ids, mask = pad_tokens(batch, spec)
     assert input_ids.tolist() == expected["input_ids"]
     assert mask.tolist() == expected["attention_mask"]
+
+
+def cost(groups: list[list[int]], lengths: list[int], call_tokens: int) -> int:
+    """What `by_length` minimises, counted afresh."""
+    padded = [max(-(-lengths[row] // 8) * 8 for row in group) * len(group) for group in groups]
+    return sum(padded) + call_tokens * len(groups)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=7),
+    call_tokens=st.integers(0, 100),
+)
+def test_no_other_cut_of_a_batch_by_length_is_cheaper(lengths: list[int], call_tokens: int) -> None:
+    groups = by_length(lengths, call_tokens)
+    assert sorted(row for group in groups for row in group) == list(range(len(lengths)))
+    rows = sorted(range(len(lengths)), key=lengths.__getitem__)
+    for cuts in product([False, True], repeat=len(rows) - 1):
+        other: list[list[int]] = [[rows[0]]]
+        for row, cut in zip(rows[1:], cuts, strict=True):
+            other = [*other, [row]] if cut else [*other[:-1], [*other[-1], row]]
+        assert cost(groups, lengths, call_tokens) <= cost(other, lengths, call_tokens)
+
+
+def test_long_and_short_texts_run_apart_where_a_call_costs_little() -> None:
+    lengths = [7, 77, 8, 30, 7, 76]
+    assert by_length(lengths, call_tokens=16) == [[0, 4, 2], [3], [5, 1]]
+    assert len(by_length(lengths, call_tokens=10_000)) == 1
+
+
+@MANY
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=60))
+def test_plain_texts_are_cleaned_by_the_short_way_as_by_the_long(text: str) -> None:
+    mended = html.unescape(html.unescape(ftfy.fix_text(text)))
+    assert clean_as_openai(text) == " ".join(mended.split()).lower()
