@@ -134,6 +134,8 @@ class Encoder:
         Raises:
             DiptychError: of any other kind, which ends the whole call.
         """
+        if len(items) == 1:  # most calls: no task of its own
+            return [await self.embed_or_say_why(items[0], reading, places[0])]
         with one_reason():
             async with asyncio.TaskGroup() as group:
                 tasks = [

@@ -8,6 +8,26 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 _POWERS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
+class MethodMetrics:
+    """What is counted of one method's calls; their labels are looked up once."""
+
+    def __init__(
+        self, started: Counter, handled: Counter, handling: Histogram, labels: tuple[str, ...]
+    ) -> None:
+        self.started = started.labels(*labels)
+        self._handled = handled
+        self._labels = labels
+        self._by_code: dict[str, Counter] = {}
+        self._handling = handling.labels(*labels)
+
+    def ended(self, code: str, duration_s: float) -> None:
+        """Record the end of one call, by the name of its gRPC status."""
+        if (counter := self._by_code.get(code)) is None:
+            counter = self._by_code[code] = self._handled.labels(*self._labels, code)
+        counter.inc()
+        self._handling.observe(duration_s)
+
+
 class Metrics:
     """Names of calls follow go-grpc-middleware, so that existing dashboards know them."""
 
@@ -54,6 +74,11 @@ class Metrics:
             ["kind", "outcome"],
             registry=registry,
         )
+        self._cached = {
+            (kind, is_hit): self.cache.labels(kind, "hit" if is_hit else "miss")
+            for kind in ("text", "image")
+            for is_hit in (False, True)
+        }
         self._stages = [self.stage.labels(name) for name in ("decode", "queue", "engine")]
 
     def _declare_state(self, registry: CollectorRegistry) -> None:
@@ -78,9 +103,14 @@ class Metrics:
             registry=registry,
         )
 
+    def of_method(self, kind: str, method: str) -> MethodMetrics:
+        """Of a method by its path, "/SERVICE/METHOD"; `kind` is unary, or what streams."""
+        labels = (kind, *method.removeprefix("/").split("/"))
+        return MethodMetrics(self.started, self.handled, self.handling, labels)
+
     def cached(self, kind: str, *, is_hit: bool) -> None:
         """Record one input's look-up in its cache."""
-        self.cache.labels(kind, "hit" if is_hit else "miss").inc()
+        self._cached[kind, is_hit].inc()
 
     def stages(self, *durations_s: float) -> None:
         """Record one input's decode, queue and engine time."""

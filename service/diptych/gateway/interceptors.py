@@ -16,7 +16,7 @@ from google.rpc import status_pb2
 
 from diptych.errors import BadInput, DiptychError
 from diptych.gateway.status import code_of, to_status, trailing, unexpected
-from diptych.metrics import Metrics
+from diptych.metrics import MethodMetrics, Metrics
 
 if TYPE_CHECKING:  # generic in the stubs, not at run time
     Handler = grpc.RpcMethodHandler[Any, Any]
@@ -38,6 +38,7 @@ class Calls(grpc.aio.ServerInterceptor):
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._handlers: dict[str, Handler] = {}  # by method; gRPC asks for one at every call
         self._open = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -49,10 +50,16 @@ class Calls(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> Handler | None:
-        handler = await continuation(handler_call_details)
         method = handler_call_details.method
+        if (known := self._handlers.get(method)) is not None:
+            return known
+        handler = await continuation(handler_call_details)
         if handler is None or not method.startswith(OURS):
             return handler
+        self._handlers[method] = self._wrapped(handler, method)
+        return self._handlers[method]
+
+    def _wrapped(self, handler: Handler, method: str) -> Handler:
         parse = _tolerant(handler.request_deserializer)
         if handler.unary_unary is not None:
             call = self._unary(handler.unary_unary, method)
@@ -61,8 +68,10 @@ class Calls(grpc.aio.ServerInterceptor):
         return grpc.stream_stream_rpc_method_handler(call, parse, handler.response_serializer)
 
     def _unary(self, answer: Any, method: str) -> Any:
+        metrics = self._metrics.of_method("unary", method)
+
         async def call(request: Any, context: Context) -> Any:
-            with self._counted("unary", method) as ended:
+            with self._counted(metrics) as ended:
                 try:
                     _check_parsed(request)
                     return await answer(request, context)
@@ -72,8 +81,10 @@ class Calls(grpc.aio.ServerInterceptor):
         return call
 
     def _stream(self, answer: Any, method: str) -> Any:
+        metrics = self._metrics.of_method("bidi_stream", method)
+
         async def call(requests: AsyncIterator[Any], context: Context) -> None:
-            with self._counted("bidi_stream", method) as ended:
+            with self._counted(metrics) as ended:
                 try:
                     await answer(_checked(requests), context)
                 except Exception as exc:
@@ -83,10 +94,9 @@ class Calls(grpc.aio.ServerInterceptor):
 
     @contextmanager
     def _counted(
-        self, kind: str, method: str
+        self, metrics: MethodMetrics
     ) -> Iterator[Callable[[Exception, str], status_pb2.Status]]:
-        labels = (kind, *method.removeprefix("/").split("/"))
-        self._metrics.started.labels(*labels).inc()
+        metrics.started.inc()
         self._open += 1
         self._idle.clear()
         started = time.perf_counter()
@@ -105,8 +115,7 @@ class Calls(grpc.aio.ServerInterceptor):
             self._open -= 1
             if not self._open:
                 self._idle.set()
-            self._metrics.handled.labels(*labels, code.name).inc()
-            self._metrics.handling.labels(*labels).observe(time.perf_counter() - started)
+            metrics.ended(code.name, time.perf_counter() - started)
 
 
 def _status_of(exc: Exception, method: str) -> status_pb2.Status:
