@@ -19,7 +19,7 @@ FLOORS = [
     ["diptych_export.*"],  # with steps of its own
     ["diptych.__main__"],
     ["diptych.cli"],
-    ["diptych.gateway.server", "diptych.demo"],
+    ["diptych.gateway.server", "diptych.gateway.workers", "diptych.demo"],
     ["diptych.gateway.servicers", "diptych.gateway.interceptors", "diptych.gateway.rollout"],
     ["diptych.gateway.stream", "diptych.gateway.opening", "diptych.gateway.health"],
     ["diptych.gateway.translate"],

@@ -23,6 +23,7 @@ from diptych.demo import PICTURES, run_demo
 from diptych.engines.triton_supervisor import run_triton
 from diptych.errors import DiptychError
 from diptych.gateway.server import Running, gateway, told_to_stop
+from diptych.gateway.workers import LISTENING, run_workers
 from diptych.settings import Settings
 from diptych.wire import MeasureName, Options, Ranked, Vectors
 
@@ -220,11 +221,19 @@ async def _triton(repository: Path, port: int, poll_s: int, log: Path) -> None:
 
 async def _serve(options: Settings) -> None:
     told = told_to_stop()
+    if options.workers > 1:
+        await run_workers(options, told=told, say=_say)
+        return
     async with gateway(options) as running:
         _introduce(running, options)
-        out.print(f"listening on {running.address}")
+        _say(f"{LISTENING}{running.address}")
         await told.wait()
         out.print("stopping: refusing new calls, finishing open ones")
+
+
+def _say(line: str) -> None:
+    out.print(line, soft_wrap=True)
+    sys.stdout.flush()  # into a pipe, too
 
 
 def _introduce(running: Running, options: Settings) -> None:

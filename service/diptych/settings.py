@@ -60,6 +60,14 @@ class Settings:
     threads: int = 0
     """Engine threads per batch; 0: as many as the CPU quota allows."""
 
+    workers: int = 1
+    """Server processes on this port, each with an engine, caches and limits of its own and an equal
+    share of the cores; metrics are on as many ports, counted up. More than one pays where calls are
+    many and cheap: one process answers with one core whatever is not decoding or engine."""
+
+    share_port: bool = False
+    """Whether other servers may listen on the same port; the kernel then spreads connections."""
+
     decoders: int = 0
     """Images decoded at once; 0: as many as the CPU quota allows."""
 
@@ -127,8 +135,27 @@ class Settings:
         if not self.refresh_s > 0:
             raise ValueError("refresh_s must be more than 0")
         for field in fields(self):
-            if field.name.startswith(("max_", "stream_")) and getattr(self, field.name) < 1:
+            if (
+                field.name.startswith(("max_", "stream_", "workers"))
+                and getattr(self, field.name) < 1
+            ):
                 raise ValueError(f"{field.name} must be at least 1")
+
+    def flags(self) -> list[str]:
+        """What `diptych serve` has to be given to have these settings."""
+        found: list[str] = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value == field.default:
+                continue
+            flag = f"--{field.name.replace('_', '-')}"
+            if isinstance(value, tuple):
+                found += [word for one in value for word in (flag, str(one))]
+            elif isinstance(value, bool):
+                found.append(flag if value else flag.replace("--", "--no-", 1))
+            else:
+                found += [flag, str(value)]
+        return found
 
 
 def check_environment(env: Mapping[str, str] = os.environ) -> None:

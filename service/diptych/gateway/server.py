@@ -183,5 +183,6 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_connection_age_ms", _CONNECTION_AGE_MS),
         ("grpc.max_connection_age_grace_ms", int(settings.drain_s * 1000)),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", _MIN_PING_MS),
-        ("grpc.so_reuseport", 0),  # a taken port is an error, not a share of its traffic
+        # Unless asked for, a taken port is an error, not a share of its traffic.
+        ("grpc.so_reuseport", int(settings.share_port)),
     ]
