@@ -250,6 +250,22 @@ async def test_an_engine_that_was_away_before_leaves_nobody_suspect() -> None:
     assert batches == [[1, 2, 3], [1, 2, 3]]
 
 
+async def test_one_batch_that_hung_does_not_make_the_pace() -> None:
+    took_s = 0.002
+
+    async def run(items: list[int], timeout_s: float = 0) -> list[int]:
+        await asyncio.sleep(took_s)
+        return items
+
+    async with serving(run) as batcher:
+        for _ in range(10):
+            await batcher.submit(1)
+        usual_s = batcher.pace_s
+        took_s = 0.5
+        await batcher.submit(1)
+        assert usual_s < batcher.pace_s <= 1.21 * usual_s
+
+
 async def test_an_engine_that_fails_everything_is_not_asked_item_by_item() -> None:
     engine = Fragile()
     async with serving(engine.run) as batcher:

@@ -110,3 +110,21 @@ async def test_a_beginners_deadline_is_not_the_others() -> None:
     with pytest.raises(DeadlinePassed):
         await hasty
     assert await patient == "x"
+
+
+async def test_who_comes_as_a_flight_ends_late_begins_his_own() -> None:
+    cache, kitchen = Cache(100, len), Kitchen()
+    end = asyncio.get_running_loop().create_future()
+
+    async def late() -> str:
+        await end
+        raise DeadlinePassed
+
+    hasty = asyncio.create_task(cache.get("a", 1, late))
+    await asyncio.sleep(0.01)
+    end.set_result(None)
+    # Runs after `late` has raised, and before anybody has been told.
+    patient = asyncio.create_task(cache.get("a", 1, kitchen.order("x")))
+    with pytest.raises(DeadlinePassed):
+        await hasty
+    assert await patient == "x"

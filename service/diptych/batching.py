@@ -21,6 +21,7 @@ Run: TypeAlias = Callable[[list[Item], float], Awaitable[Iterable[Result]]]
 
 _BULK_SHARE = 8  # one place in so many is kept for bulk work
 _MEMORY = 0.2  # how much the newest batch counts in the pace
+_STRIDE = 2.0  # times the pace is the most it counts: one that hung says nothing of the next
 _PATIENCE = 3  # items that fail alone, one after another, before the engine itself is blamed
 
 
@@ -225,9 +226,10 @@ class Batcher(Generic[Item, Result]):
             _fail(batch, exc)
             return
         finished = loop.time()
-        self._keep_pace(started, finished, len(batch))
         if len(batch) == 1 and self._is_suspect(batch[0]):
             self._suspects.answered(self._digest_of(batch[0]))
+        else:
+            self._keep_pace(started, finished, len(batch))
         for entry, result in answers:
             if not entry.reply.done():
                 answer = Answer(result, started - entry.submitted, finished - started)
@@ -236,7 +238,10 @@ class Batcher(Generic[Item, Result]):
     def _keep_pace(self, started: float, finished: float, items: int) -> None:
         pace_s = (finished - max(started, self._finished)) / items
         self._finished = finished
-        self.pace_s += (pace_s - self.pace_s) * (_MEMORY if self.pace_s else 1.0)
+        if self.pace_s:
+            pace_s = min(pace_s, _STRIDE * self.pace_s)
+            pace_s = self.pace_s + (pace_s - self.pace_s) * _MEMORY
+        self.pace_s = pace_s
 
     async def _answer_apart(self, batch: list[_Entry[Item, Result]], failure: EngineFailed) -> None:
         """Run each item of a failed batch alone, unless it seems to be the engine's fault."""

@@ -60,6 +60,9 @@ class Cache(Generic[Value]):
         try:
             return await self._wait((key, lane), flight)
         except DeadlinePassed:
+            # It may not have landed yet, and would be met again, without end.
+            if self._flights.get((key, lane)) is flight:
+                del self._flights[key, lane]
             return await self.get(key, lane, make)
 
     def _begin(

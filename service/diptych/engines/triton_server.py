@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 from tritonclient.grpc import service_pb2 as pb
@@ -29,6 +30,7 @@ _SHARED_MEMORY = Path("/dev/shm")
 _GRACE_S = 5  # for open calls, when told to stop; a dead stub would make Triton wait for all of it
 _LAST_WORDS_S = 3  # that a server which cannot start takes to say why
 _POLL_S = 0.1
+_DEAD, _STOPPED = "Z", "T"  # in proc(5)
 _COMPLAINT = re.compile(r"^E\d{4} (?!.*CudaDriver)|^error: |UNAVAILABLE|Error")
 
 # Triton stops by itself when its parent dies, and takes its stubs and shared memory along. Set by
@@ -56,7 +58,7 @@ class TritonServer:
         Triton starts no stub anew, and goes on calling itself ready.
         """
         while True:
-            alive = {pid for pid, state in _group(self.pid).items() if state != "Z"}
+            alive = {process.pid for process in _group(self.pid) if process.state != _DEAD}
             if self.pid not in alive:
                 return "tritonserver died"
             if self.stubs - alive:
@@ -143,7 +145,7 @@ async def _started(
         try:
             address = f"{HOST}:{port.number}"
             await _until_ready(process, address, prefix, log, start_s)
-            stubs = frozenset(_group(process.pid)) - {process.pid}
+            stubs = frozenset(stub.pid for stub in _stubs(process.pid))
             yield TritonServer(address, process.pid, stubs, log)
         finally:
             await _stop(process, stubs)
@@ -189,7 +191,7 @@ async def _until_ready(
     while process.returncode is None and time.monotonic() < deadline:
         if await _is_ready(address, prefix):
             return
-        if "Z" in _group(process.pid).values():  # it may wait for that stub for ever
+        if any(stub.state == _DEAD for stub in _stubs(process.pid)):  # it may wait for ever
             happened = "lost a Python stub while it started"
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), _LAST_WORDS_S)
@@ -222,8 +224,8 @@ def _complaints(log: Path) -> str:
 
 async def _stop(process: asyncio.subprocess.Process, stubs: frozenset[int]) -> None:
     """Let open calls finish, where nothing is broken that they might wait for."""
-    states = _group(process.pid)
-    if process.returncode is None and stubs <= states.keys() and "Z" not in states.values():
+    well = {stub.pid for stub in _stubs(process.pid) if stub.state not in (_DEAD, _STOPPED)}
+    if process.returncode is None and stubs <= well:
         process.send_signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), _GRACE_S + 2)
@@ -237,11 +239,11 @@ async def _bury(process: asyncio.subprocess.Process, prefix: str) -> None:
 
 
 def _sweep(group: int, prefix: str) -> None:
-    while any(state != "Z" for state in _group(group).values()):
+    while any(process.state != _DEAD for process in _group(group)):
         time.sleep(0.01)
-    for pid in _group(group):  # dead; they are ours to reap where we are process 1
+    for process in _group(group):  # they are ours to reap where we are process 1
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
+            os.waitpid(process.pid, os.WNOHANG)
     for region in _SHARED_MEMORY.glob(f"{prefix}*"):
         region.unlink(missing_ok=True)
 
@@ -251,12 +253,22 @@ def _kill_group(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def _group(group: int) -> dict[int, str]:
-    """The processes of a group and their states, as letters of proc(5): "Z" has died."""
-    found = {}
+class _Process(NamedTuple):
+    pid: int
+    state: str  # a letter of proc(5)
+    parent: int
+
+
+def _stubs(server: int) -> list[_Process]:
+    """Of the Python backend. What those start, and end, is their own affair."""
+    return [process for process in _group(server) if process.parent == server]
+
+
+def _group(group: int) -> list[_Process]:
+    found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            state, _, member = path.read_text().rpartition(")")[2].split()[:3]
+            state, parent, member = path.read_text().rpartition(")")[2].split()[:3]
             if int(member) == group:
-                found[int(path.parent.name)] = state
+                found.append(_Process(int(path.parent.name), state, int(parent)))
     return found
