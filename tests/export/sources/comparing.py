@@ -9,7 +9,6 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 import pytest
 import torch
 
@@ -18,7 +17,6 @@ from diptych.preprocess.images import decode_image
 from diptych.preprocess.text import TextTokenizer, pad_tokens
 from diptych_export.errors import BadCheckpoint
 from diptych_export.graph import ImageTower, TextTower
-from diptych_export.onnx import write_image_graph, write_text_graph
 from diptych_export.parity import lowest_cosine
 from diptych_export.sources.base import Array, Source
 from diptych_export.sources.opening import open_source
@@ -55,23 +53,6 @@ def in_torch(source: Source) -> Run:
             answers = module(*(torch.tensor(values) for values in inputs.values()))
         arrays = (answer.numpy() for answer in answers)
         return dict(zip(module.outputs, arrays, strict=True))
-
-    return run
-
-
-def in_onnxruntime(source: Source, folder: Path) -> Run:
-    """The towers as exported graphs."""
-    paths = {tower: folder / f"{tower}.onnx" for tower in Tower}
-    write_image_graph(source.image_tower, source.image, paths[Tower.IMAGE])
-    write_text_graph(source.text_tower, source.text, paths[Tower.TEXT])
-    sessions = {
-        tower: ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        for tower, path in paths.items()
-    }
-
-    def run(tower: Tower, inputs: Inputs) -> dict[str, Array]:
-        names = [output.name for output in sessions[tower].get_outputs()]
-        return dict(zip(names, sessions[tower].run(names, dict(inputs)), strict=True))
 
     return run
 

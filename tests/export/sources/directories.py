@@ -75,12 +75,14 @@ def metaclip2(folder: Path) -> Path:
     return _saved(folder, MetaClip2Model(config), tokenizer, clip_pictures(48))
 
 
-def siglip(folder: Path, inputs: tuple[str, ...] = ("input_ids",)) -> Path:
+def siglip(folder: Path, inputs: tuple[str, ...] = ("input_ids",), length: int = 16) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     pieces = folder / "spiece.model"
     pieces.write_bytes(vocabularies.sentence_pieces())
-    tokenizer = SiglipTokenizer(str(pieces), model_max_length=16, model_input_names=list(inputs))
-    text = {"vocab_size": tokenizer.vocab_size, "max_position_embeddings": 16}
+    tokenizer = SiglipTokenizer(
+        str(pieces), model_max_length=length, model_input_names=list(inputs)
+    )
+    text = {"vocab_size": tokenizer.vocab_size, "max_position_embeddings": length}
     model = SiglipModel(SiglipConfig(text_config=SIZE | text, vision_config=PICTURES))
     return _saved(folder, model, tokenizer, siglip_pictures())
 
@@ -88,6 +90,11 @@ def siglip(folder: Path, inputs: tuple[str, ...] = ("input_ids",)) -> Path:
 def siglip_masked(folder: Path) -> Path:
     """SigLIP whose tokenizer makes a mask, which its text tower then heeds."""
     return siglip(folder, ("input_ids", "attention_mask"))
+
+
+def siglip_of_64(folder: Path) -> Path:
+    """SigLIP that reads as many tokens as the published ones."""
+    return siglip(folder, length=64)
 
 
 def siglip2(folder: Path) -> Path:
@@ -165,6 +172,7 @@ FAMILIES: dict[str, Callable[[Path], Path]] = {
     "metaclip 2": metaclip2,
     "siglip": siglip,
     "siglip masked": siglip_masked,
+    "siglip of 64": siglip_of_64,
     "siglip 2": siglip2,
     "chinese clip": chinese_clip,
     "altclip": altclip,

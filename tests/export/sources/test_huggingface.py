@@ -19,23 +19,15 @@ from diptych_export.build import build
 from diptych_export.errors import ParityError
 from diptych_export.sources.opening import open_source
 from tests.export.sources import directories
-from tests.export.sources.comparing import check, in_onnxruntime, in_torch
+from tests.export.sources.comparing import check, in_torch
 
 Directory = Callable[[str], Path]
-
-EXPORTED = ["clip", "metaclip 2", "siglip", "chinese clip", "altclip", "align"]
 
 
 @pytest.mark.parametrize("family", directories.FAMILIES)
 def test_every_output_is_the_librarys(directory: Directory, family: str) -> None:
     source = open_source(str(directory(family)))
     check(source, in_torch(source))
-
-
-@pytest.mark.parametrize("family", EXPORTED)
-def test_and_still_is_as_a_graph(directory: Directory, family: str, tmp_path: Path) -> None:
-    source = open_source(str(directory(family)))
-    check(source, in_onnxruntime(source, tmp_path))
 
 
 def test_our_own_checkpoints_are_such_directories(directory: Directory) -> None:

@@ -16,7 +16,6 @@ from tests.export.sources.answers import image_vectors, text_vectors
 from tests.export.sources.comparing import (
     PICTURES,
     check,
-    in_onnxruntime,
     in_torch,
 )
 from tests.export.sources.directories import clip_tokenizer
@@ -41,12 +40,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_output_is_that_of_the_published_arithmetic(folder: Path, name: str) -> None:
     source = open_source(str(folder / f"{name}.pt"))
     check(source, in_torch(source))
-
-
-@pytest.mark.parametrize("name", SIZES)
-def test_and_still_is_as_a_graph(folder: Path, name: str, tmp_path: Path) -> None:
-    source = open_source(str(folder / f"{name}.pt"))
-    check(source, in_onnxruntime(source, tmp_path))
 
 
 @pytest.mark.parametrize("name", SIZES)

@@ -18,7 +18,6 @@ from tests.export.sources.answers import image_vectors, text_vectors
 from tests.export.sources.comparing import (
     PICTURES,
     check,
-    in_onnxruntime,
     in_torch,
     refusal,
 )
@@ -49,12 +48,6 @@ def test_every_output_is_that_of_the_published_arithmetic(case: str, tmp_path: P
     archives.openclip(tmp_path, **CASES[case])
     source = open_source(str(tmp_path))
     check(source, in_torch(source))
-
-
-def test_and_still_is_as_a_graph(tmp_path: Path) -> None:
-    archives.openclip(tmp_path / "from", **CASES["squashed"])
-    source = open_source(str(tmp_path / "from"))
-    check(source, in_onnxruntime(source, tmp_path))
 
 
 @pytest.mark.parametrize("case", ["gelu", "quick gelu", "resnet", "custom text", "squashed"])
