@@ -23,9 +23,10 @@ def built(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> dict[st
 def refused(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> str:
     """The one line with which a build ends that fails."""
     monkeypatch.setattr("sys.argv", ["diptych-export", "build", *map(str, arguments)])
-    with warnings.catch_warnings(), pytest.raises(SystemExit) as caught:
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Cyclopts application invoked without tokens")
-        cli.main()
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
     message = caught.value.code
     assert isinstance(message, str), "status 1 is for a line on stderr"
     assert message.startswith("diptych-export: ")
