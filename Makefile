@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 PROTOC = PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos -I$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
 PROTOS := $(wildcard protos/diptych/v1/*.proto)
 
-.PHONY: help setup demo serve triton test check lint types check-protos protos clean
+.PHONY: help setup demo serve triton test bench check lint types check-protos protos clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t16
@@ -45,6 +45,9 @@ triton: $(VENV)/gateway.stamp ## serve model_repository with a real tritonserver
 
 test: check .venv-triton/installed.txt ## everything that proves this works
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/dev.stamp .venv-triton/installed.txt ## throughput and latency beside what the machine can do; about 15 minutes
+	$(BIN)/python -m bench
 
 check: lint types check-protos ## lint, types, protos
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from bench import model, report
 from bench.ceiling import ceiling
-from bench.processes import Server, gateway, triton
+from bench.processes import Server, gateway, load, triton
 from bench.traffic import CASES, LABEL_SET, LABEL_SET_VERSION, LABELS, Case, texts
 
 ENGINES = ("embedded", "triton")
@@ -50,6 +50,7 @@ def main() -> None:
         print(json.dumps(line))  # noqa: T201
     if not options.json:
         report.table(lines)
+        report.summary(lines)
     report.plot(lines, options.plot or options.folder / "bench.png")
 
 
@@ -119,17 +120,6 @@ def _measured(
     }
     report.progress(line)
     return line
-
-
-def load(server: Server, case: Case, **flags: float) -> dict[str, Any]:
-    """What one run of `bench.load` prints."""
-    command = [sys.executable, "-m", "bench.load", "--address", server.address]
-    command += ["--case", case.name]
-    for name, value in flags.items():
-        command += [f"--{name}", str(value)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
 
 
 def _median(same: Sequence[dict[str, Any]]) -> dict[str, Any]:

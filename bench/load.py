@@ -4,8 +4,8 @@
 
 Closed loop: so many callers, each with one call open at a time. Open loop (`--rate`): calls
 begin at random times, as many a second on average, whether or not earlier ones have ended.
-Prints one JSON object. Requests are serialized beforehand, replies are not parsed but for their
-size: less than the vectors asked for is an error.
+Prints one JSON object. Requests are serialized beforehand; an error of one input counts as one of
+its call.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -27,6 +28,7 @@ import numpy as np
 import uvloop
 
 from bench.traffic import CASES, requests
+from diptych.v1 import embedding_pb2 as pb
 
 _CONNECTIONS = 4
 _OPTIONS = [
@@ -78,17 +80,21 @@ def main() -> None:
     reader.add_argument("--deadline", type=float, default=0.0, help="of each call, in seconds")
     reader.add_argument("--seconds", type=float, default=5.0)
     reader.add_argument("--warmup", type=float, default=1.0)
+    reader.add_argument("--calls", type=int, default=0, help="so many, in place of --seconds")
     options = reader.parse_args()
     print(json.dumps(uvloop.run(_run(options))))  # noqa: T201
 
 
 async def _run(options: argparse.Namespace) -> dict[str, Any]:
     async with _caller(options) as caller:
+        began = time.perf_counter()
         if options.rate:
             await caller.open_loop(options.rate)
         else:
             await caller.closed_loop(options.concurrency)
-        return caller.seen.summary(options.seconds)
+        return caller.seen.summary(
+            time.perf_counter() - began if options.calls else options.seconds
+        )
 
 
 @asynccontextmanager
@@ -115,9 +121,12 @@ class _Caller:
         self._case = CASES[options.case]
         self._calls: list[Any] = [channel.unary_unary(self._case.method) for channel in channels]
         self._bodies = bodies
+        score = self._case.method.endswith("Score")
+        self._reply = pb.ScoreResponse if score else pb.EmbedResponse
         self._deadline_s: float | None = options.deadline or None
-        self._begin = time.perf_counter() + options.warmup
-        self._end = self._begin + options.seconds
+        self._left = options.calls or math.inf
+        self._begin = time.perf_counter() + (0.0 if options.calls else options.warmup)
+        self._end = math.inf if options.calls else self._begin + options.seconds
         self.seen = Seen()
 
     async def closed_loop(self, concurrency: int) -> None:
@@ -135,14 +144,15 @@ class _Caller:
                 group.create_task(self._call(number))
 
     async def _call_on(self, number: int) -> None:
-        while time.perf_counter() < self._end:
+        while time.perf_counter() < self._end and self._left > 0:
+            self._left -= 1
             await self._call(number)
 
     async def _call(self, number: int) -> None:
         call, began = self._calls[number % len(self._calls)], time.perf_counter()
         try:
             reply = await call(next(self._bodies), timeout=self._deadline_s)
-            code = "OK" if len(reply) >= self._case.reply_bytes else "INPUT_ERROR"
+            code = "INPUT_ERROR" if self._has_errors(reply) else "OK"
         except grpc.aio.AioRpcError as error:
             code = error.code().name
         ended = time.perf_counter()
@@ -150,6 +160,10 @@ class _Caller:
             self.seen.inputs += self._case.inputs
         if self._begin <= began < self._end:
             self.seen.add(code, ended - began)
+
+    def _has_errors(self, reply: bytes) -> bool:
+        parsed = self._reply.FromString(reply)
+        return any(result.HasField("error") for result in parsed.results)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """The model the benchmark runs on: towers of full ViT-B/32 size, weights random.
 
-    python -m bench.model FOLDER
-
 Speed does not depend on what was learned. The checkpoint goes the way of any other: written in
 transformers' layout, built by `diptych-export build` with its gate, served from a repository.
 """
@@ -10,23 +8,36 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 NAME = "vit-b-32"
+PADDED = "vit-b-32-padded"  # the same, but every text is padded to the whole context
 
 
 def build(folder: Path) -> Path:
     """The model repository in `folder`, made where it is not there yet."""
-    repository = folder / "model_repository"
+    repository, checkpoint = folder / "model_repository", folder / "checkpoint"
     if not (repository / f"{NAME}_text").is_dir():
-        subprocess.run([sys.executable, "-m", "bench.model", str(folder)], check=True)
-        command = [sys.executable, "-m", "diptych_export", "build", "--name", NAME]
-        command += ["--from", str(folder / "checkpoint"), "--repository", str(repository)]
-        subprocess.run([*command, "--target", "python", "--json"], check=True, stdout=sys.stderr)
+        _python("bench.model", "checkpoint", str(checkpoint))
+        command = ["build", "--from", str(checkpoint), "--repository", str(repository)]
+        _python("diptych_export", *command, "--name", NAME, "--target", "python")
     return repository
 
 
-def write_checkpoint(folder: Path) -> None:
+def build_padded(folder: Path) -> Path:
+    """As `build`, with the model `PADDED` beside the other."""
+    repository = build(folder)
+    if not (repository / f"{PADDED}_text").is_dir():
+        _python("bench.model", "padded", str(folder / "checkpoint"), str(repository))
+    return repository
+
+
+def _python(module: str, *words: str) -> None:
+    subprocess.run([sys.executable, "-m", module, *words], check=True, stdout=sys.stderr)
+
+
+def _write_checkpoint(folder: Path) -> None:
     """Fresh towers and a tokenizer that knows the benchmark's words."""
     import torch
 
@@ -41,5 +52,17 @@ def write_checkpoint(folder: Path) -> None:
     layouts.write(learner, folder)
 
 
+def _build_padded(checkpoint: Path, repository: Path) -> None:
+    from diptych_export.build import build as export
+    from diptych_export.sources.opening import open_source
+
+    source = open_source(str(checkpoint))
+    text = source.text.model_copy(update={"padding": "max_length"})
+    export(replace(source, text=text), PADDED, repository)
+
+
 if __name__ == "__main__":
-    write_checkpoint(Path(sys.argv[1]) / "checkpoint")
+    if sys.argv[1] == "padded":
+        _build_padded(Path(sys.argv[2]), Path(sys.argv[3]))
+    else:
+        _write_checkpoint(Path(sys.argv[2]))

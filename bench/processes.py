@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -11,8 +12,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
+
+from bench.traffic import Case
 
 _READY_S = 180.0
 _STOP_S = 60.0
@@ -56,6 +60,17 @@ def triton(repository: Path, log: Path) -> Iterator[Server]:
     command += ["--repository", str(repository), "--log", str(log)]
     with _running(command, r" on (\S+) \(gRPC\)") as server:
         yield server
+
+
+def load(server: Server, case: Case, **flags: float) -> dict[str, Any]:
+    """What one run of `bench.load` prints."""
+    command = [sys.executable, "-m", "bench.load", "--address", server.address]
+    command += ["--case", case.name]
+    for name, value in flags.items():
+        command += [f"--{name}", str(value)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 @contextmanager

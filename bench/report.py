@@ -42,6 +42,19 @@ def table(lines: Sequence[dict[str, Any]]) -> None:
     _out.print(shown)
 
 
+def summary(lines: Sequence[dict[str, Any]]) -> None:
+    """What scoring costs on top of embedding."""
+    speed = {
+        (line["case"], line["engine"], line["concurrency"]): line["items_per_s"] for line in lines
+    }
+    for (case, engine, concurrency), value in speed.items():
+        embed = speed.get(("image", engine, concurrency))
+        if case.startswith("score") and embed and value:
+            _out.print(
+                f"{case}, {engine}, {concurrency} callers: {embed / value:.3f} x the time of Embed"
+            )
+
+
 def plot(lines: Sequence[dict[str, Any]], path: Path) -> None:
     """Throughput against median latency: one curve a case, along its concurrency."""
     import matplotlib as mpl

@@ -18,7 +18,6 @@ from PIL import Image
 
 from diptych.v1 import embedding_pb2 as pb
 
-MIN_DIMENSIONS = 256  # of the vectors of any model it is run on
 LABELS = 1000  # of the label set
 LABEL_SET = "thousand"
 LABEL_SET_VERSION = "1"
@@ -52,11 +51,6 @@ class Case:
     def method(self) -> str:
         score = self.candidates or self.label_set
         return f"{_SERVICE}/Score" if score else f"{_SERVICE}/Embed"
-
-    @property
-    def reply_bytes(self) -> int:
-        """The least that a reply without an error measures: a vector, or 20 scores, an input."""
-        return self.inputs * (80 if self.method.endswith("Score") else 4 * MIN_DIMENSIONS)
 
 
 CASES = {

@@ -16,6 +16,9 @@ from diptych.labels import EmbeddedLabels, embed_in_templates, vector_of
 from diptych.scoring import Measure, Scores, score, score_pairs, shorten, top
 
 
+_INLINE_SCORES = 20_000  # fewer take less than a millisecond; more would hold up the event loop
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One query's scores."""
@@ -52,7 +55,7 @@ async def score_all(
     """
     asked, offered = await _both(encoder, queries, candidates, templates, reading)
     matrix = np.stack([vector_of(outcome) for outcome in offered])
-    rows = _score_against(encoder.spec, asked, matrix, measure=measure, top_k=top_k)
+    rows = await _score_against(encoder.spec, asked, matrix, measure=measure, top_k=top_k)
     return Scored(rows, _embedded(asked) + _embedded(offered))
 
 
@@ -68,23 +71,26 @@ async def score_label_set(
     """Score every query against every label of a set embedded before."""
     asked = await encoder.embed_all(queries, reading, _places(queries))
     matrix = shorten(labels.vectors, reading.dimensions or encoder.spec.embed_dim)
-    rows = _score_against(encoder.spec, asked, matrix, measure=measure, top_k=top_k)
+    rows = await _score_against(encoder.spec, asked, matrix, measure=measure, top_k=top_k)
     return Scored(rows, _embedded(asked), labels.file.labels)
 
 
-def _score_against(
+async def _score_against(
     spec: ModelSpec, queries: Sequence[Outcome], candidates: Matrix, *, measure: Measure, top_k: int
 ) -> list[RowOutcome]:
     """Score embedded queries against candidate vectors [C, D]; an error stays where it is."""
     found = _embedded(queries)
+
+    def computed() -> list[Row]:
+        vectors = np.stack([outcome.vector for outcome in found])
+        scores = score(vectors, candidates, measure, scale=spec.logit_scale, bias=spec.logit_bias)
+        return [_row(values, top_k) for values in scores]
+
     if not found:
         return [outcome for outcome in queries if not isinstance(outcome, Embedded)]
-    vectors = np.stack([outcome.vector for outcome in found])
-    scores = score(vectors, candidates, measure, scale=spec.logit_scale, bias=spec.logit_bias)
-    rows = iter(scores)
-    return [
-        _row(next(rows), top_k) if isinstance(outcome, Embedded) else outcome for outcome in queries
-    ]
+    is_small = len(found) * len(candidates) <= _INLINE_SCORES
+    rows = iter(computed() if is_small else await asyncio.to_thread(computed))
+    return [next(rows) if isinstance(outcome, Embedded) else outcome for outcome in queries]
 
 
 async def score_pairwise(
