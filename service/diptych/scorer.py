@@ -15,7 +15,6 @@ from diptych.errors import BadInput, EngineFailed
 from diptych.labels import EmbeddedLabels, embed_in_templates, vector_of
 from diptych.scoring import Measure, Scores, score, score_pairs, shorten, top
 
-
 _INLINE_SCORES = 20_000  # fewer take less than a millisecond; more would hold up the event loop
 
 
