@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from diptych.cache import Cache
-from diptych.errors import DeadlinePassed
+from diptych.errors import DeadlinePassed, Overloaded
 
 
 class Kitchen:
@@ -128,3 +128,23 @@ async def test_who_comes_as_a_flight_ends_late_begins_his_own() -> None:
     with pytest.raises(DeadlinePassed):
         await hasty
     assert await patient == "x"
+
+
+async def test_who_waited_for_another_and_then_finds_no_room_ran_out_of_time() -> None:
+    cache: Cache[str] = Cache(100, len)
+
+    async def late() -> str:
+        await asyncio.sleep(0.02)
+        raise DeadlinePassed
+
+    async def refused() -> str:
+        raise Overloaded
+
+    hasty = asyncio.create_task(cache.get("a", 1, late))
+    await asyncio.sleep(0.01)
+    with pytest.raises(DeadlinePassed, match="too little time was left"):
+        await cache.get("a", 1, refused)
+    with pytest.raises(DeadlinePassed):
+        await hasty
+    with pytest.raises(Overloaded):
+        await cache.get("a", 1, refused)

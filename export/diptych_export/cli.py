@@ -21,6 +21,7 @@ either; plan it for TensorRT; evaluate what is served. demo does it all with sce
 app.command("diptych_export.commands.train:train")
 app.command("diptych_export.commands.build:build")
 app.command("diptych_export.commands.plan:plan")
+app.command("diptych_export.commands.republish:republish")
 app.command("diptych_export.commands.evaluate:evaluate")
 app.command("diptych_export.commands.demo:demo")
 

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
-from diptych.errors import DeadlinePassed
+from diptych.errors import DeadlinePassed, Overloaded
 
 Value = TypeVar("Value")
 
@@ -63,7 +63,10 @@ class Cache(Generic[Value]):
             # It may not have landed yet, and would be met again, without end.
             if self._flights.get((key, lane)) is flight:
                 del self._flights[key, lane]
-            return await self.get(key, lane, make)
+            try:
+                return await self.get(key, lane, make)
+            except Overloaded as exc:  # there was room when it came: it is time that is short now
+                raise DeadlinePassed("too little time was left to begin anew") from exc
 
     def _begin(
         self, key: Hashable, lane: Hashable, make: Callable[[], Awaitable[Value]]
