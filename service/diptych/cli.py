@@ -24,7 +24,7 @@ from diptych.engines.triton_supervisor import run_triton
 from diptych.errors import DiptychError
 from diptych.gateway.server import Running, gateway, told_to_stop
 from diptych.gateway.workers import LISTENING, run_workers
-from diptych.settings import Settings
+from diptych.settings import Settings, cores
 from diptych.wire import MeasureName, Options, Ranked, Vectors
 
 app = cyclopts.App(
@@ -247,6 +247,10 @@ def _introduce(running: Running, options: Settings) -> None:
         out.print(f"  engine {model.engine.description}")
         for name, labels in model.label_sets.items():
             out.print(f"  label set {name}: {len(labels.file.labels)} labels")
+    out.print(
+        f"threads: {options.threads or cores()} for the engine, "
+        f"{options.decoders or cores()} for decoding"
+    )
     out.print(
         f"limits: {options.max_inputs} inputs and {options.max_request_bytes} bytes a request, "
         f"{options.max_waiting_inputs} inputs inside"
