@@ -128,10 +128,14 @@ class Gate:
 
 
 def lowest_cosine(ours: Array, theirs: Array) -> float:
-    """Of two vectors [D], or the lowest of [T, H] row by row. In float64, at most 1."""
+    """Of two vectors [D], or the lowest of [T, H] row by row. In float64, at most 1.
+
+    Not a number where one of them is zero, or is none itself.
+    """
     a, b = ours.astype(np.float64), theirs.astype(np.float64)
     lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
-    return float(np.minimum((a * b).sum(axis=-1) / lengths, 1.0).min())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.minimum((a * b).sum(axis=-1) / lengths, 1.0).min())
 
 
 def cosines(images: Array, texts: Array) -> Array:
