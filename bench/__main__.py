@@ -17,11 +17,12 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from bench import model, report
-from bench.ceiling import ceiling
+from bench.ceiling import ceiling, lonely_s
 from bench.processes import Server, gateway, load, triton
 from bench.traffic import CASES, LABEL_SET, LABEL_SET_VERSION, LABELS, Case, texts
 
@@ -36,7 +37,13 @@ def main() -> None:
     reader.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     reader.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     reader.add_argument("--concurrency", nargs="+", type=int, default=list(CONCURRENCY))
-    reader.add_argument("--seconds", type=float, default=4.0, help="measured, of each case")
+    reader.add_argument("--seconds", type=float, default=6.0, help="measured, of each case")
+    reader.add_argument(
+        "--longest",
+        type=float,
+        default=90.0,
+        help="seconds; cases whose calls take longer are left out",
+    )
     reader.add_argument("--runs", type=int, default=1, help="of all; medians are printed")
     reader.add_argument("--folder", type=Path, default=Path(".bench"), help="for the model")
     reader.add_argument("--plot", type=Path, help="PNG; default: bench.png in the folder")
@@ -65,8 +72,9 @@ def _run(options: argparse.Namespace, repository: Path) -> Iterator[dict[str, An
             if not own:
                 continue
             with _serving(engine, repository, options.folder, cached=cached) as server:
-                for case in own:
-                    for concurrency in options.concurrency:
+                for case, concurrency in product(own, options.concurrency):
+                    round_s = concurrency * case.inputs * lonely_s(case, alone, best=True)
+                    if round_s <= options.longest:
                         yield _measured(server, engine, case, concurrency, options, alone)
 
 

@@ -12,6 +12,7 @@ import argparse
 import json
 import statistics
 from pathlib import Path
+from typing import Any
 
 from bench import model
 from bench.processes import gateway, load
@@ -19,29 +20,29 @@ from bench.traffic import CASES
 
 _NO_CACHE = ("--text-cache-bytes", "0", "--image-cache-bytes", "0")
 
-# A case: the flags that switch its saving off.
-SAVINGS = {"text": ("--model", model.PADDED), "image_large": ("--exact-images",)}
-
 
 def main() -> None:
     reader = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     reader.add_argument("--folder", type=Path, default=Path(".bench"), help="for the models")
     reader.add_argument("--runs", type=int, default=3, help="of each, in turns")
-    reader.add_argument("--seconds", type=float, default=5.0, help="measured, of each run")
+    reader.add_argument("--seconds", type=float, default=6.0, help="measured, of each run")
     options = reader.parse_args()
-    repository = model.build_padded(options.folder)
-    for case, off in SAVINGS.items():
-        usual = ("--model", model.NAME) if "--model" not in off else ()
-        ways = {"on": ("--model", model.NAME), "off": (*usual, *off)}
-        speeds: dict[str, list[float]] = {way: [] for way in ways}
-        for _ in range(options.runs):
-            for way, flags in ways.items():
-                with gateway("--repository", str(repository), *_NO_CACHE, *flags) as server:
-                    found = load(server, CASES[case], seconds=options.seconds, concurrency=32)
-                    speeds[way].append(found["items_per_s"])
-        on, off_speed = (statistics.median(speeds[way]) for way in ways)
-        line = {"case": case, "on": on, "off": off_speed, "ratio": on / off_speed}
-        print(json.dumps(line), flush=True)  # noqa: T201
+    usual = ["--repository", str(model.build(options.folder))]
+    compare("image_large", usual, [*usual, "--exact-images"], options)
+    padded = ["--repository", str(model.build_padded(options.folder))]
+    compare("text", usual, padded, options)
+
+
+def compare(case: str, on: list[str], off: list[str], options: argparse.Namespace) -> None:
+    """Print the medians of one case with a saving switched on and off by `diptych serve` flags."""
+    speeds: dict[str, list[float]] = {"on": [], "off": []}
+    for _ in range(options.runs):
+        for way, flags in (("on", on), ("off", off)):
+            with gateway(*flags, *_NO_CACHE) as server:
+                found = load(server, CASES[case], seconds=options.seconds, concurrency=32)
+                speeds[way].append(found["items_per_s"])
+    line: dict[str, Any] = {way: statistics.median(found) for way, found in speeds.items()}
+    print(json.dumps({"case": case, **line, "ratio": line["on"] / line["off"]}), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

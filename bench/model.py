@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 NAME = "vit-b-32"
-PADDED = "vit-b-32-padded"  # the same, but every text is padded to the whole context
 
 
 def build(folder: Path) -> Path:
@@ -26,9 +25,10 @@ def build(folder: Path) -> Path:
 
 
 def build_padded(folder: Path) -> Path:
-    """As `build`, with the model `PADDED` beside the other."""
-    repository = build(folder)
-    if not (repository / f"{PADDED}_text").is_dir():
+    """The same model in a repository of its own, but every text is padded to the whole context."""
+    build(folder)
+    repository = folder / "padded_repository"
+    if not (repository / f"{NAME}_text").is_dir():
         _python("bench.model", "padded", str(folder / "checkpoint"), str(repository))
     return repository
 
@@ -58,7 +58,7 @@ def _build_padded(checkpoint: Path, repository: Path) -> None:
 
     source = open_source(str(checkpoint))
     text = source.text.model_copy(update={"padding": "max_length"})
-    export(replace(source, text=text), PADDED, repository)
+    export(replace(source, text=text), NAME, repository)
 
 
 if __name__ == "__main__":
