@@ -28,6 +28,7 @@ from diptych_export.world import World, joined
 
 LIMIT = 1e-5  # relative
 SEED = 0
+SCORES: tuple[Score, ...] = ("softmax", "sigmoid")
 RECIPE = Recipe(steps=1, rate=1e-3, warmup=1, weight_decay=0.1, clip_norm=1.0)  # of no matter
 
 
@@ -39,7 +40,7 @@ def main() -> None:
     options = reader.parse_args()
     worst = 0.0
     with joined("cpu") as (world, _):
-        for score in ("softmax", "sigmoid"):
+        for score in SCORES:
             found = together(score, options.pairs, options.chunks, world)
             if world.rank == 0:
                 differences = compared(found, alone(score, options.pairs))
@@ -116,10 +117,11 @@ def show(
     if options.json:
         print(json.dumps(facts))  # noqa: T201
         return
+    if score == SCORES[0]:
+        print("loss     processes  chunks  pairs  loss differs  gradients differ, at most")  # noqa: T201
     print(  # noqa: T201
-        f"{score}: {world.size} processes, {options.chunks} chunks each, {options.pairs} pairs: "
-        f"loss differs by {differences['loss']:.1e}, gradients of {len(differences) - 1} "
-        f"parameters by {differences[name]:.1e} at most ({name})"
+        f"{score:7} {world.size:10} {options.chunks:7} {options.pairs:6} "
+        f"{differences['loss']:13.1e}  {differences[name]:.1e} of {len(differences) - 1}, in {name}"
     )
 
 

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from diptych_export.world import World
 
-_CELLS = 2**22  # of one block, 16 MiB of float32: long enough for a fast matrix product
+_CELLS = 2**22  # of a block's matrix, 16 MiB of float32: enough for a fast product
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +95,17 @@ def weighted(shares: Sequence[Share], pairs: int) -> Share:
     )
 
 
-def _blocks(rows: int, columns: int) -> Iterator[slice]:
-    size = max(1, _CELLS // columns)
-    for first in range(0, rows, size):
-        yield slice(first, min(first + size, rows))
+def _blocks(own: Tensor, others: Tensor, rooms: int) -> Iterator[tuple[slice, Tensor]]:
+    """Blocks of own rows, and for each the same `rooms` matrices [rows, N] to compute in.
+
+    New ones for each block would not do: glibc 2.36 does not find freed matrices again, which torch
+    asks for aligned, and the heap grows as N x N after all.
+    """
+    size = min(max(1, _CELLS // len(others)), len(own))
+    whole = own.new_empty((rooms, size, len(others)))
+    for first in range(0, len(own), size):
+        block = slice(first, min(first + size, len(own)))
+        yield block, whole[:, : block.stop - block.start]
 
 
 def _diagonal(block: slice, start: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -111,14 +117,15 @@ def _diagonal(block: slice, start: int, device: torch.device) -> tuple[Tensor, T
 def _sums(scaled: Tensor, others: Tensor, start: int) -> tuple[Tensor, Tensor, int]:
     """Of the logits scaled @ others.T: log-sum-exp of each row, its own logit, and how many
     rows have their highest logit at their own place."""
-    sums, own, right = [], [], 0
-    for block in _blocks(len(scaled), len(others)):
-        logits = scaled[block] @ others.T
+    sums, own, right = scaled.new_empty(len(scaled)), scaled.new_empty(len(scaled)), 0
+    for block, (logits,) in _blocks(scaled, others, 1):
+        torch.mm(scaled[block], others.T, out=logits)
         at = _diagonal(block, start, logits.device)
-        sums.append(logits.logsumexp(dim=1))
-        own.append(logits[at])
-        right += int((logits.argmax(dim=1) == at[1]).sum())
-    return torch.cat(sums), torch.cat(own), right
+        own[block] = logits[at]
+        highest, place = logits.max(dim=1)
+        right += int((place == at[1]).sum())
+        sums[block] = logits.sub_(highest[:, None]).exp_().sum(dim=1).log_().add_(highest)
+    return sums, own, right
 
 
 def _softmax_pull(
@@ -127,15 +134,15 @@ def _softmax_pull(
     """∂L/∂own [b, D], and Σ ∂L/∂l · l over own rows, which is ∂L/∂ log s."""
     pull = torch.empty_like(own)
     steepness = own.new_zeros(())
-    for block in _blocks(len(own), len(others)):
-        logits = scale * own[block] @ others.T
-        slope = (logits - own_sums[block, None]).exp_()
-        slope += (logits - other_sums).exp_()
+    for block, (logits, slope, room) in _blocks(own, others, 3):
+        torch.mm(scale * own[block], others.T, out=logits)
+        torch.sub(logits, own_sums[block, None], out=slope).exp_()
+        slope += torch.sub(logits, other_sums, out=room).exp_()
         slope[_diagonal(block, start, logits.device)] -= 2
         slope /= 2 * len(others)
-        pull[block] = scale * slope @ others
-        steepness += (slope * logits).sum()
-    return pull, steepness
+        torch.mm(slope, others, out=pull[block])
+        steepness += slope.mul_(logits).sum()
+    return pull.mul_(scale), steepness
 
 
 def _sigmoid_pull(
@@ -143,15 +150,19 @@ def _sigmoid_pull(
 ) -> tuple[Tensor, Tensor, int]:
     """∂L/∂own [b, D]; of own rows the loss, ∂L/∂ log s and ∂L/∂b [3]; and the rows right."""
     pull, sums, right = torch.empty_like(own), own.new_zeros(3), 0
-    for block in _blocks(len(own), len(others)):
-        scaled = scale * own[block] @ others.T
+    for block, (scaled, judged, slope) in _blocks(own, others, 3):
+        torch.mm(scale * own[block], others.T, out=scaled)
         at = _diagonal(block, start, scaled.device)
         right += int((scaled.argmax(dim=1) == at[1]).sum())
-        judged = -(scaled + bias)  # z l: other pairs count reversed, own pairs as they are
+        torch.add(scaled, bias, out=judged).neg_()  # z l: other pairs count reversed, own as is
         judged[at] *= -1
-        slope = torch.sigmoid(-judged) / len(others)
+        torch.neg(judged, out=slope).sigmoid_().div_(len(others))
         slope[at] *= -1
-        pull[block] = scale * slope @ others
-        loss = -functional.logsigmoid(judged).sum() / len(others)
-        sums += torch.stack([loss, (slope * scaled).sum(), slope.sum()])
-    return pull, sums, right
+        torch.mm(slope, others, out=pull[block])
+        lift = slope.sum()
+        steepness = slope.mul_(scaled).sum()
+        # -log σ(x) = max(-x, 0) + log(1 + exp -|x|)
+        loss = torch.clamp(judged, max=0, out=scaled).sum().neg_()
+        loss += judged.abs_().neg_().exp_().log1p_().sum()
+        sums += torch.stack([loss / len(others), steepness, lift])
+    return pull.mul_(scale), sums, right

@@ -16,6 +16,7 @@ app = cyclopts.App(
 train on pairs of your own, or take a public checkpoint; build a verified model repository from
 either; plan it for TensorRT; evaluate what is served. demo does it all with scenes it draws.
 """,
+    default_parameter=cyclopts.Parameter(negative=()),  # nobody needs --no-resume or --empty-data
 )
 # Found when they are asked for: torch takes seconds to import.
 app.command("diptych_export.commands.train:train")

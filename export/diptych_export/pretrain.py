@@ -25,7 +25,7 @@ from diptych_export.learner import Learner
 from diptych_export.settings import Settings
 from diptych_export.trainer import Means, Trainer
 from diptych_export.watching import watching
-from diptych_export.world import World, joined
+from diptych_export.world import Device, World, joined
 
 SCENES, LESSONS = "shapes", "lessons"  # as data: they are drawn
 CHECKPOINTS, TOKENIZER, REJECTS = "checkpoints", "tokenizer", "rejects.jsonl"
@@ -50,7 +50,7 @@ class Keeping:
     keep: int = 3
     """Checkpoints that are kept: the newest so many."""
 
-    device: str = "auto"
+    device: Device = "auto"
     """auto: a GPU where there is one; or cpu, or cuda."""
 
     spool: Path | None = None
@@ -120,7 +120,7 @@ def _train(
             show(trainer.step(source))
             stop = world.any(told())
             if stop or trainer.done == settings.steps or trainer.done % keeping.every == 0:
-                _list_rejects(world.collect(source.rejects()), keeping.out / REJECTS)
+                _list_rejects(world.collect(source.rejects()), keeping.out / REJECTS, console)
                 saving.save(
                     trainer,
                     world,
@@ -152,16 +152,19 @@ def _told_to_stop(console: Console) -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _list_rejects(everyones: Iterable[list[Reject]], path: Path) -> None:
+def _list_rejects(everyones: Iterable[list[Reject]], path: Path, console: Console) -> None:
     """Add to the list; a sample that is met again in a later epoch stands there once."""
     known = set()
     if path.exists():
         known = {json.loads(line)["id"] for line in path.read_text(encoding="utf-8").splitlines()}
+    before = len(known)
     for reject in (reject for own in everyones for reject in own):
         if reject.id not in known:
             known.add(reject.id)
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(reject)) + "\n")
+    if len(known) > before:
+        console.print(f"samples skipped so far: {len(known)}, listed in {path}")
 
 
 def _learner(settings: Settings, files: list[Shard], out: Path, world: World) -> Learner:

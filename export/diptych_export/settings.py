@@ -34,7 +34,8 @@ class Settings:
 
     chunk: int = 0
     """Pairs that are in memory with their graph at a time, on each process; 0: all of its part.
-    Less memory for one more encoding: gradients are cached, the loss is that of the batch."""
+    Less memory for one more encoding: gradients are cached, the loss is that of the batch. Batch
+    norms of ResNets see a chunk at a time."""
 
     loss: Literal["auto", "softmax", "sigmoid"] = "auto"
     """InfoNCE, or SigLIP's; auto: what the model's family is made for."""

@@ -6,11 +6,15 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from diptych_export.errors import BadRun
+
+Device: TypeAlias = Literal["auto", "cpu", "cuda"]  # auto: a GPU where there is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +78,18 @@ class World:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[tuple[World, torch.device]]:
+def joined(device: Device) -> Iterator[tuple[World, torch.device]]:
     """This process among those torchrun started, or alone, and the device it computes on.
 
-    `device` is "auto" (a GPU where there is one), "cpu" or "cuda".
+    Raises:
+        BadRun: a GPU is asked for, and torch finds none.
     """
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     size = int(os.environ.get("WORLD_SIZE", "1"))
     place = torch.device(kind)
     if kind == "cuda":
+        if not torch.cuda.is_available():
+            raise BadRun("--device cuda: torch finds no GPU")
         place = torch.device(kind, int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(place)
     if size == 1:

@@ -11,8 +11,10 @@ from diptych_export.data.tables import CsvShard, ParquetShard
 from diptych_export.data.tars import TarShard
 from diptych_export.errors import BadData
 
+TAR = r"\.tar(\.\w+)?$|\.tgz$"
+
 _KINDS: tuple[tuple[str, Callable[[str, Keys], Shard]], ...] = (
-    (r"\.tar(\.\w+)?$|\.tgz$", TarShard),
+    (TAR, TarShard),
     (r"\.(csv|tsv)(\.\w+)?$", CsvShard),
     (r"\.(parquet|pq)$", ParquetShard),
 )

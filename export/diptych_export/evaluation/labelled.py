@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from diptych_export.data.pairs import Reject, encoded
 from diptych_export.data.places import expand
+from diptych_export.data.shards import TAR
 from diptych_export.data.tars import IMAGES, Sample, samples
 from diptych_export.errors import BadData
 
@@ -71,6 +73,8 @@ def labels(source: str, names: Path | None) -> Labels:
     """
     own = _lines(names) if names else None
     if not Path(source).is_dir():
+        if not re.search(TAR, source, re.IGNORECASE):
+            raise BadData(f"{source}: neither a folder of folders nor webdataset shards (.tar)")
         if own is None:
             raise BadData(f"{source}: shards say which class, not what it is called: --classes")
         expand(source)

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diptych.contract import Matrix, ModelSpec
+from diptych.contract import Matrix, ModelSpec, Vector
 from diptych.labels import SLOT
 from diptych.scoring import Measure, ensemble, score
 from diptych_export.data.pairs import Reject
+from diptych_export.errors import BadData
 from diptych_export.evaluation.labelled import Labels
 from diptych_export.evaluation.reading import embedded
 from diptych_export.inference import Inference
@@ -49,10 +50,11 @@ class ZeroShot:
     rejects: list[Reject] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
+        """Shares in 0..1, over pictures."""
         count = int(self.pictures.sum())
         return {
-            "top1": self.top1.sum() / max(count, 1),
-            "top5": self.top5.sum() / max(count, 1),
+            "top1": float(self.top1.sum() / count),
+            "top5": float(self.top5.sum() / count),
             "pictures": count,
             "classes": len(self.classes),
             "templates": list(self.templates),
@@ -64,7 +66,7 @@ async def zero_shot(model: Inference, data: Labels, templates: Sequence[str]) ->
     """Classify every picture of `data`.
 
     Raises:
-        BadData: it cannot be read.
+        BadData: it cannot be read, or holds no picture.
     """
     count = len(data.classes)
     found = ZeroShot(data.classes, tuple(templates), *(np.zeros((3, count), np.int64)))
@@ -72,9 +74,12 @@ async def zero_shot(model: Inference, data: Labels, templates: Sequence[str]) ->
     async for batch in embedded(model, data):
         found.rejects += batch.rejects
         if batch.pictures:
+            cosines = batch.matrix @ classes.T
             scores = _scores(model.spec, batch.matrix, classes)
-            for picture, row in zip(batch.pictures, scores, strict=True):
-                _count(found, picture.id, picture.label, row)
+            for picture, row, shown in zip(batch.pictures, cosines, scores, strict=True):
+                _count(found, picture.id, picture.label, row, shown)
+    if not found.pictures.any():
+        raise BadData(f"no picture in {data.source} can be used; {len(found.rejects)} were skipped")
     return found
 
 
@@ -93,17 +98,20 @@ def _scores(spec: ModelSpec, images: Matrix, classes: Matrix) -> npt.NDArray[np.
     return score(images, classes, measure, scale=spec.logit_scale, bias=spec.logit_bias)
 
 
-def _count(found: ZeroShot, name: str, label: int, scores: npt.NDArray[np.float32]) -> None:
-    """A tie counts against the model: a constant answer must not look right."""
-    rank = int((scores >= scores[label]).sum()) - 1
+def _count(found: ZeroShot, name: str, label: int, cosines: Vector, scores: Vector) -> None:
+    """A tie counts against the model: a constant answer must not look right.
+
+    Ranked by cosine: a steep softmax makes zeros of all but the nearest, which is no tie.
+    """
+    rank = int((cosines >= cosines[label]).sum()) - 1
     found.pictures[label] += 1
     found.top1[label] += rank < 1
     found.top5[label] += rank < 5
     if rank == 0:
         return
-    others = np.where(np.arange(len(scores)) == label, -1.0, scores)
+    others = np.where(np.arange(len(cosines)) == label, -2.0, cosines)
     found.confused[label, int(others.argmax())] += 1
-    best = np.argsort(-scores, kind="stable")[:_SHOWN]
+    best = np.argsort(-cosines, kind="stable")[:_SHOWN]
     answers = tuple((int(index), float(scores[index])) for index in best)
     found.mistakes.append(Mistake(name, label, answers))
     if len(found.mistakes) >= 2 * _KEPT:

@@ -38,7 +38,8 @@ def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
 
 
 def one_thread() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
+    """And on the CPU, where the same numbers come out again."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def curve(out: Path) -> list[dict[str, float]]:
@@ -77,6 +78,7 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run(data, out)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == f"{out}/checkpoints/{STEPS:07}"
+    assert "samples skipped so far: 1, listed in" in done.stderr
     return out
 
 
@@ -128,6 +130,7 @@ def test_a_run_leaves_all_it_promises(whole: Path) -> None:
     ("more", "said"),
     [
         ((), "holds a run; go on with --resume"),
+        (("--device", "cuda"), "--device cuda: torch finds no GPU"),
         (("--resume", "--rate", "1"), "was begun with --rate 0.0005, cannot go on with 1.0"),
     ],
 )
