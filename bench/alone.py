@@ -54,7 +54,9 @@ async def measured(files: repository.ModelFiles, *, quick: bool) -> dict[str, An
     tokenizer = TextTokenizer(files.tokenizer, spec.text)
     sample = texts()[:2000]
     tokens = [tokenizer.tokenize(text).tokens for text in sample]
-    lengths = Counter(pad_tokens([one], spec.text)[0].shape[1] for one in tokens)
+    lengths = Counter(
+        pad_tokens([one], spec.text, engine.length_step)[0].shape[1] for one in tokens
+    )
     measured_at = sorted({*lengths, spec.text.context_length})
     try:
         return {

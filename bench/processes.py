@@ -84,6 +84,9 @@ def _running(command: Sequence[str], ready: str) -> Iterator[Server]:
     too_late.start()
     try:
         yield Server(_address(process, ready, said), process.pid)
+        if process.poll() is not None:
+            last = "\n".join(said)
+            raise RuntimeError(f"the server ended with status {process.returncode}:\n{last}")
     finally:
         too_late.cancel()
         process.terminate()

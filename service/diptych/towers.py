@@ -75,7 +75,8 @@ class Towers:
         ends = asyncio.get_running_loop().time() + timeout_s
         vectors = np.empty((len(batch), self._spec.embed_dim), np.float32)
         for rows in self._groups(batch):
-            tokens, mask = pad_tokens([batch[row] for row in rows], self._spec.text)
+            group = [batch[row] for row in rows]
+            tokens, mask = pad_tokens(group, self._spec.text, self._engine.length_step)
             inputs = (
                 {TOKENS: tokens, MASK: mask} if self._spec.text.attention_mask else {TOKENS: tokens}
             )
@@ -86,7 +87,8 @@ class Towers:
     def _groups(self, batch: list[Tokens]) -> list[list[int]]:
         if self._spec.text.padding == "max_length":
             return [list(range(len(batch)))]
-        return by_length([len(tokens) for tokens in batch], self._engine.call_tokens)
+        lengths = [len(tokens) for tokens in batch]
+        return by_length(lengths, self._engine.call_tokens, self._engine.length_step)
 
     async def _run(
         self, tower: Tower, inputs: dict[str, npt.NDArray[Any]], timeout_s: float

@@ -42,13 +42,22 @@ class Engine(Protocol):
         ...
 
     @property
+    def length_step(self) -> int:
+        """Texts are padded to a multiple of it: 1 where a new length costs the engine nothing."""
+        ...
+
+    @property
     def canary_every_s(self) -> float:
         """How long it may be trusted after its canary was right: long where it cannot go away."""
         ...
 
     @property
     def canary_timeout_s(self) -> float | None:
-        """What its canary may take; None where slow means busy and never gone."""
+        """What its canary may take before `is_busy` is asked; None: as long as it takes."""
+        ...
+
+    async def is_busy(self) -> bool:
+        """Whether it is well for all that is known, and its canary only waits its turn."""
         ...
 
     async def run(

@@ -60,6 +60,7 @@ class EmbeddedEngine:
         if provider == "openvino" and device is None:
             raise BadRepository("provider openvino: not offered for this machine's CPU")
         bf16 = precision == "bf16" or (precision == "auto" and _has_bf16())
+        self.length_step = 8 if device else 2  # OpenVINO compiles for every new shape
         if device is None:
             options = _cpu_options(threads)
             where, used = "CPUExecutionProvider", "fp32"
@@ -71,6 +72,9 @@ class EmbeddedEngine:
             max_workers=self.in_flight * len(Tower), thread_name_prefix="engine"
         )
         self.description = f"onnxruntime {ort.__version__}, {where}, {used}, {threads} threads"
+
+    async def is_busy(self) -> bool:
+        return True  # it cannot go away
 
     async def run(
         self,

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import grpc
 import numpy as np
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc as rpc
 
 from diptych.contract import ModelSpec, Tower
 from diptych.engines.base import Array, check_answer
@@ -30,6 +32,7 @@ from diptych.repository import ModelFiles
 log = logging.getLogger(__name__)
 
 _LONGEST_S = 30.0  # no batch takes longer; a server that hangs must not hold its callers for ever
+_LIVE_S = 0.4  # for a server to say that it is there; its models may be busy, it is not
 _MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 _SERVICE_CONFIG = {
@@ -77,10 +80,11 @@ _DEAD_STUB = re.compile("stub process", re.IGNORECASE)
 class TritonEngine:
     """Both towers of one model, run by Triton. Made by `connect`."""
 
+    length_step = 8
     call_tokens = 256  # a call is a journey, and may end on a GPU that wants large batches
-    # Together less than the two seconds within which a dead server must be noticed.
+    # With _LIVE_S less than the two seconds within which a dead server must be noticed.
     canary_every_s = 0.5
-    canary_timeout_s = 1.2
+    canary_timeout_s = 0.8
 
     def __init__(
         self,
@@ -97,6 +101,7 @@ class TritonEngine:
         self._infer: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
             _MODEL_INFER
         )
+        self._triton = rpc.GRPCInferenceServiceStub(channel)
         self._max_batch = max_batch
         self._breakers = {tower: Breaker() for tower in Tower}
         self.description = description
@@ -157,6 +162,18 @@ class TritonEngine:
         if len(answers) == 1:
             return answers[0]
         return {name: np.concatenate([answer[name] for answer in answers]) for name in outputs}
+
+    async def is_busy(self) -> bool:
+        """Triton is there, and no call found a tower away since it last answered one.
+
+        Large batches on a CPU take seconds each, and the canary comes behind two of them.
+        """
+        if not all(breaker.is_well for breaker in self._breakers.values()):
+            return False
+        try:
+            return bool((await self._triton.ServerLive(pb.ServerLiveRequest(), _LIVE_S)).live)
+        except grpc.aio.AioRpcError:
+            return False
 
     async def close(self) -> None:
         await self._channel.close()

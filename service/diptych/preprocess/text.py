@@ -138,32 +138,34 @@ _CLEANERS: dict[str, Callable[[str], str]] = {
 }
 
 
-def pad_tokens(batch: Sequence[Tokens], spec: TextSpec) -> tuple[TokenBatch, TokenBatch]:
+def pad_tokens(
+    batch: Sequence[Tokens], spec: TextSpec, step: int = BUCKET
+) -> tuple[TokenBatch, TokenBatch]:
     """Stack texts into `input_ids` and `attention_mask`, both int64 [B, L'].
 
-    L' is the longest text's length rounded up to a multiple of 8 and at most the context length,
+    L' is the longest text's length rounded up to a multiple of `step`, at most the context length,
     or always the context length where the spec pads to it. The mask is 1 for tokens, 0 for padding.
     `batch` holds at least one text, none longer than the context.
     """
     lengths = np.array([len(tokens) for tokens in batch])
     length = spec.context_length
     if spec.padding == "longest":
-        length = min(-(-int(lengths.max()) // BUCKET) * BUCKET, length)
+        length = min(-(-int(lengths.max()) // step) * step, length)
     present = np.arange(length) < lengths[:, None]
     input_ids = np.full(present.shape, spec.pad_id, dtype=np.int64)
     input_ids[present] = np.concatenate(batch)
     return input_ids, present.astype(np.int64)
 
 
-def by_length(lengths: Sequence[int], call_tokens: int) -> list[list[int]]:
+def by_length(lengths: Sequence[int], call_tokens: int, step: int = BUCKET) -> list[list[int]]:
     """Which texts to run together: the cheapest way to cut a batch into groups of like length.
 
-    A group costs its texts times its longest, rounded up as `pad_tokens` does, and `call_tokens`
+    A group costs its texts times its longest, rounded up to a multiple of `step`, and `call_tokens`
     for being a call of its own. Answers indexes into `lengths`, which has at least one.
     """
     rows = sorted(range(len(lengths)), key=lengths.__getitem__)
-    padded = [-(-lengths[row] // BUCKET) * BUCKET for row in rows]
-    # A group that stops short of its longest bucket's end would only pay for one more call.
+    padded = [-(-lengths[row] // step) * step for row in rows]
+    # A group that stops short of the last text of its length would only pay for one more call.
     ends = [end for end in range(1, len(rows)) if padded[end - 1] != padded[end]] + [len(rows)]
     best: dict[int, tuple[int, int]] = {0: (0, 0)}  # end: its least cost, where its group begins
     for end in ends:
