@@ -83,7 +83,9 @@ def _running(command: Sequence[str], ready: str) -> Iterator[Server]:
     too_late = threading.Timer(_READY_S, process.kill)
     too_late.start()
     try:
-        yield Server(_address(process, ready, said), process.pid)
+        address = _address(process, ready, said)
+        too_late.cancel()
+        yield Server(address, process.pid)
         if process.poll() is not None:
             last = "\n".join(said)
             raise RuntimeError(f"the server ended with status {process.returncode}:\n{last}")
