@@ -1,10 +1,11 @@
 """What callers meet while the tritonserver behind a gateway is killed, again and again.
 
-    python -m bench.storm --injury server --times 10
+    python -m bench.storm --times 10 --injury server
 
 Three programs of ours as a user runs them, `diptych triton`, `diptych serve`, and the callers
 here; only the vectors are known beforehand, from the embedded engine. `--injury` is what happens:
-`server` and `stub` are kill -9 of the one or the other, `stop` is SIGSTOP for five seconds.
+`server` and `stub` are kill -9 of the one or the other, `stop` is SIGSTOP for five seconds; of
+several each has its turn.
 Prints what became of the calls, and how fast the gateway knew. Status 1 if a promise was broken.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import glob
+import itertools
 import json
 import os
 import shutil
@@ -36,14 +38,14 @@ from diptych_export.triton_config import Placement
 
 CALM_S = 2.0  # under load, between a return and the next injury
 STOP_S = 5.0
-NOTICED_S, BACK_S, LATE_S = 2.0, 5.0, 0.05  # the promises
+NOTICED_S, BACK_S = 2.0, 5.0  # the promises
 
 
 @dataclass
 class Storm:
     """What was seen, in seconds; one number per injury where there are several."""
 
-    injury: str
+    injuries: list[str]
     calls: Tally = field(default_factory=Tally)
     health_fell_s: list[float] = field(default_factory=list)  # after the injury
     first_answer_s: list[float] = field(default_factory=list)  # after the return
@@ -52,7 +54,7 @@ class Storm:
     left_processes: int = 0
     left_regions: int = 0  # in /dev/shm
 
-    def broken(self) -> list[str]:
+    def broken(self, late_s: float) -> list[str]:
         """The promises that were not kept, in words."""
         calls = self.calls
         kept = {
@@ -60,7 +62,7 @@ class Storm:
             "no other status": not calls.others,
             "RetryInfo with every UNAVAILABLE": not calls.without_retry_info,
             "no hung call": not calls.hung,
-            "no call later than its deadline": calls.latest_fair_s <= LATE_S,
+            "no call later than its deadline": calls.latest_fair_s <= late_s,
             "health falls in time": max(self.health_fell_s) <= NOTICED_S,
             "an answer soon after the return": max(self.first_answer_s) <= BACK_S,
             "health rises in time": max(self.health_rose_s) <= BACK_S,
@@ -71,27 +73,31 @@ class Storm:
 
 def main() -> None:
     reader = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    reader.add_argument("--injury", choices=["server", "stub", "stop"], default="server")
+    reader.add_argument(
+        "--injury", nargs="+", choices=["server", "stub", "stop"], default=["server"]
+    )
     reader.add_argument("--repository", type=Path, default=Path("model_repository"))
     reader.add_argument("--times", type=int, default=10, help="injuries, one after another")
     reader.add_argument("--callers", type=int, default=100, help="each with one call open")
     reader.add_argument("--deadline", type=float, default=2.0, help="of each call, in seconds")
+    reader.add_argument("--late", type=float, default=0.05, help="seconds a call may be late")
     reader.add_argument("--json", action="store_true", help="one JSON object")
     options = reader.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         storm = asyncio.run(weathered(Path(folder), options))
-    found = {**asdict(storm), "broken": storm.broken()}
+    found = {**asdict(storm), "broken": storm.broken(options.late)}
     if options.json:
         print(json.dumps(found))  # noqa: T201
     else:
-        show(storm)
+        show(storm, found["broken"])
     sys.exit(bool(found["broken"]))
 
 
 async def weathered(folder: Path, options: argparse.Namespace) -> Storm:
     exact(options.repository, folder / "repository")
     inputs = await known_inputs(folder / "repository")
-    storm = Storm(options.injury)
+    injuries = itertools.islice(itertools.cycle(options.injury), options.times)
+    storm = Storm(list(injuries))
     async with AsyncExitStack() as stack:
         triton = await stack.enter_async_context(Triton(folder).running())
         address = await stack.enter_async_context(gateway(folder, triton.address))
@@ -99,9 +105,9 @@ async def weathered(folder: Path, options: argparse.Namespace) -> Storm:
         health = Health(address)
         await stack.enter_async_context(health.watching())
         await stack.enter_async_context(callers.calling())
-        for number in range(options.times):
+        for number, injury in enumerate(storm.injuries):
             await asyncio.sleep(CALM_S)
-            await one(number, storm, triton, callers, health)
+            await one(number, injury, storm, triton, callers, health)
     storm.births = triton.births
     storm.left_processes += len(members(triton.pid))
     storm.left_regions = len(glob.glob(f"/dev/shm/diptych-{triton.parent}-*"))
@@ -117,16 +123,18 @@ def exact(root: Path, copy: Path) -> None:
     triton_config.write(copy, spec, Placement(precision="fp32"), {})
 
 
-async def one(number: int, storm: Storm, triton: Triton, callers: Callers, health: Health) -> None:
+async def one(
+    number: int, injury: str, storm: Storm, triton: Triton, callers: Callers, health: Health
+) -> None:
     """One injury, and the return."""
     group, births, injured = triton.pid, triton.births, time.monotonic()
-    if storm.injury == "stop":
+    if injury == "stop":
         os.killpg(group, signal.SIGSTOP)
         await asyncio.sleep(STOP_S)
         os.killpg(group, signal.SIGCONT)
     else:
         stubs = [pid for pid in members(group) if pid != group]
-        victim = group if storm.injury == "server" else stubs[number % len(stubs)]
+        victim = group if injury == "server" else stubs[number % len(stubs)]
         os.kill(victim, signal.SIGKILL)
         await triton.born(births + 1)
         storm.left_processes += len(members(group))
@@ -258,7 +266,7 @@ def members(group: int) -> list[int]:
     return found
 
 
-def show(storm: Storm) -> None:
+def show(storm: Storm, broken: list[str]) -> None:
     calls = storm.calls
     total = calls.ok + calls.unavailable + calls.deadline_exceeded + sum(calls.others.values())
     lines = {
@@ -277,9 +285,9 @@ def show(storm: Storm) -> None:
         "SERVING after the return": _seconds(storm.health_rose_s),
         "tritonservers started": storm.births,
         "processes and shared memory left": storm.left_processes + storm.left_regions,
-        "promises broken": ", ".join(storm.broken()) or "none",
+        "promises broken": ", ".join(broken) or "none",
     }
-    print(f"{len(storm.first_answer_s)} times: {storm.injury}")  # noqa: T201
+    print(f"injuries: {', '.join(storm.injuries)}")  # noqa: T201
     for name, value in lines.items():
         print(f"  {name:<34}{value}")  # noqa: T201
 

@@ -58,6 +58,18 @@ async def test_health_goes_with_the_canary_and_comes_back_with_it(break_: object
         assert await seconds_until(SERVING) < 5
 
 
+async def test_an_engine_that_is_only_busy_is_not_unhealthy() -> None:
+    async with faulty(canary_every_s=0.1) as server, server.client() as client:
+        server.engine.busy = True
+        server.engine.gate.clear()
+        await asyncio.sleep(2)
+        stub = health_pb2_grpc.HealthStub(client._channel)
+        reply = await stub.Check(health_pb2.HealthCheckRequest(service=""))
+        assert reply.status == SERVING
+        server.engine.gate.set()
+        assert len((await client.embed(["a"])).results) == 1
+
+
 async def test_a_batch_under_way_does_not_make_a_busy_server_unhealthy() -> None:
     async with faulty(canary_every_s=0.1) as server, server.client() as client:
         stub = health_pb2_grpc.HealthStub(client._channel)

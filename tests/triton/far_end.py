@@ -84,6 +84,9 @@ class FarEnd(rpc.GRPCInferenceServiceServicer):  # type: ignore[misc] # an untyp
 
         return say
 
+    async def ServerLive(self, request: Any, context: Context) -> Any:
+        return pb.ServerLiveResponse(live=True)
+
     async def ServerReady(self, request: Any, context: Context) -> Any:
         return pb.ServerReadyResponse(ready=self.ready)
 

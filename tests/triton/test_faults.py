@@ -151,6 +151,27 @@ async def test_a_hanging_server_holds_its_callers_for_their_own_time_only(
     assert 200_000 < request.parameters["timeout"].int64_param <= 300_000
 
 
+async def test_a_server_that_lets_calls_wait_is_busy_and_one_that_is_gone_is_not(
+    files: ModelFiles,
+) -> None:
+    async with FarEnd(files).serving() as far_end:
+        engine = await TritonEngine.connect(far_end.address, files)
+        far_end.answer = far_end.hang
+        waiting = asyncio.create_task(ask(engine))
+        await asyncio.sleep(0.1)
+        assert await engine.is_busy()
+        waiting.cancel()
+        far_end.answer = far_end.says(OK.INTERNAL, "Stub process 'x_0_0' is not healthy.")
+        with pytest.raises(EngineUnavailable):
+            await ask(engine)
+        assert not await engine.is_busy()  # it is there, and a stub of it is dead
+        far_end.answer = far_end.ones
+        await ask(engine)
+        assert await engine.is_busy()
+    assert not await engine.is_busy()
+    await engine.close()
+
+
 async def test_no_time_left_is_no_call(near_end: TritonEngine, far_end: FarEnd) -> None:
     with pytest.raises(DeadlinePassed):
         await ask(near_end, timeout_s=-0.1)

@@ -106,6 +106,7 @@ async def test_a_stopped_server_costs_callers_their_own_time_only(
         answers = await asyncio.gather(*calls, return_exceptions=True)
         assert time.monotonic() - started < 1.5
         assert {type(answer) for answer in answers} == {DeadlinePassed}
+        assert not await engine.is_busy()
         os.killpg(server.pid, signal.SIGCONT)
         await prove(engine, files.spec)
 
@@ -136,7 +137,9 @@ async def test_what_nobody_waits_for_is_not_computed(
 
     before = await computed()
     calls = (engine.run(Tower.TEXT, texts(64), [TEXT], timeout_s=0.1) for _ in range(200))
-    answers = await asyncio.gather(*calls, return_exceptions=True)
+    waiting = asyncio.gather(*calls, return_exceptions=True)
+    assert await engine.is_busy()
+    answers = await waiting
     assert DeadlinePassed in {type(answer) for answer in answers}
     await engine.run(Tower.TEXT, texts(1), [TEXT])  # behind all that still waits
     assert await computed() - before < 200 * 64 / 2

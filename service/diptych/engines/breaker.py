@@ -30,18 +30,23 @@ class Breaker:
         self._next_try = 0.0  # of the clock; while open, nobody passes before
         self._trying = False
 
+    @property
+    def is_well(self) -> bool:
+        """Whether somebody was there the last time."""
+        return not self._failures
+
     @contextmanager
     def watched(self) -> Iterator[bool]:
         """One call within. An error for an answer is an answer too; EngineUnavailable is none.
 
-        Yields whether somebody was there the last time.
+        Yields what `is_well` was before.
 
         Raises:
             EngineUnavailable: at once, while open; or whatever the call raised.
         """
         trial = self._admit()
         try:
-            yield not self._failures
+            yield self.is_well
         except EngineUnavailable:
             self._failures += 1
             self._rest()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from grpc_health.v1 import health, health_pb2
 
 from diptych.canary import prove
-from diptych.errors import EngineError
+from diptych.errors import DeadlinePassed, EngineError
 from diptych.gateway.served import Catalog, Served
 from diptych.metrics import Metrics
 
@@ -51,9 +51,8 @@ class Health:
     async def _ask(self) -> bool:
         for model in list(self._catalog):
             try:
-                async with asyncio.timeout(model.engine.canary_timeout_s):
-                    await prove(model.engine, model.spec)
-            except TimeoutError:
+                await _prove(model)
+            except (TimeoutError, DeadlinePassed):
                 return self._unwell(model, "its canary took too long")
             except EngineError as exc:
                 return self._unwell(model, str(exc))
@@ -71,3 +70,21 @@ class Health:
         self._metrics.canary.set(is_well)
         for name in self._names:
             await self.servicer.set(name, SERVING if is_well else NOT_SERVING)
+
+
+async def _prove(model: Served) -> None:
+    """Run the canary. While the engine is busy it takes its turn behind what was there before.
+
+    Raises:
+        TimeoutError: it took too long, and the engine is not only busy.
+        DeadlinePassed, EngineError: as `prove`.
+    """
+    canary = asyncio.create_task(prove(model.engine, model.spec))
+    try:
+        while not canary.done():
+            await asyncio.wait({canary}, timeout=model.engine.canary_timeout_s)
+            if not canary.done() and not await model.engine.is_busy():
+                raise TimeoutError
+        await canary
+    finally:
+        canary.cancel()
