@@ -12,7 +12,7 @@ import pytest
 from diptych import repository
 from diptych.contract import ModelSpec, Tower
 from diptych.wire import Options
-from diptych_export.parity import MIN_COSINE, lowest_cosine
+from diptych_export.parity import MIN_COSINE, Precision, lowest_cosine
 from diptych_export.sources.base import Array
 from diptych_export.sources.opening import open_source
 from tests.export.sources import archives
@@ -42,13 +42,13 @@ def in_published(model: CLIP, where: Path) -> Answers:
     return image_vectors(model, PICTURES, spec), text_vectors(model, TEXTS)
 
 
-async def check_served(root: Path, right: Answers) -> None:
+async def check_served(root: Path, right: Answers, precision: Precision = "fp32") -> None:
     """A gateway's answers over gRPC, from the bytes and strings themselves."""
     async with served(repository=root) as client:
         reply = await client.embed([*PICTURES, *TEXTS], AS_REFERENCE)
     vectors = np.split(reply.vectors, [len(PICTURES)])
     for ours, theirs in zip(vectors, right, strict=True):
-        assert min(map(lowest_cosine, ours, theirs)) >= MIN_COSINE["fp32"]
+        assert min(map(lowest_cosine, ours, theirs)) >= MIN_COSINE[precision]
 
 
 def check_spec(found: dict[str, object], root: Path) -> ModelSpec:
@@ -71,6 +71,25 @@ async def test_what_transformers_wrote(
     found = built(capsys, "--from", folder, "--name", "own", "--repository", tmp_path)
     check_spec(found, tmp_path)
     await check_served(tmp_path, in_transformers(folder))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
+async def test_in_every_precision(
+    directory: Directory,
+    precision: Precision,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = directory("siglip")
+    found = built(
+        capsys,
+        *("--from", folder, "--name", "own", "--repository", tmp_path, "--precision", precision),
+        *(["--calibrate", "shapes"] if precision == "int8" else []),
+    )
+    files = repository.load(tmp_path, "own")
+    assert files.spec.precision == precision
+    assert sum(found["bytes"].values()) == sum(g.stat().st_size for g in files.graphs.values())
+    await check_served(tmp_path, in_transformers(folder), precision)
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
