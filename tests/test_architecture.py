@@ -24,7 +24,9 @@ FLOORS = [
     ["diptych.gateway.stream", "diptych.gateway.opening", "diptych.gateway.health"],
     ["diptych.gateway.translate"],
     ["diptych.gateway.status", "diptych.gateway.served", "diptych.gateway.rules"],
-    ["diptych.scorer"],
+    ["diptych.moderation"],
+    ["diptych.concepts", "diptych.policy_files"],
+    ["diptych.scorer", "diptych.policies"],
     ["diptych.labels"],
     ["diptych.encoder"],
     [
@@ -35,6 +37,8 @@ FLOORS = [
         "diptych.settings",
         "diptych.engines.triton_supervisor",
     ],
+    ["diptych.job.tars", "diptych.job.tables"],
+    ["diptych.job.places"],
     [
         "diptych.engines.embedded",
         "diptych.engines.triton",
@@ -73,6 +77,8 @@ OWNERS = {
     "PIL": "diptych.preprocess.images|diptych_export",
     "tokenizers": "diptych.preprocess.text|diptych_export",
     "grpc": "diptych.gateway|diptych.client|diptych.engines.triton|diptych.v1",
+    "pyarrow": "diptych.job|diptych_export",
+    "fsspec": "diptych.job|diptych_export",
     "prometheus_client": "diptych.metrics|diptych.gateway.server",
 }
 
