@@ -1,25 +1,23 @@
 """Everything that can go wrong on purpose in training and export.
 
 ExportError
-├── BadData        pairs or pictures that cannot be read, or none that can
 ├── BadRun         settings or a run's folder that training cannot go on with
 ├── BadBuild       a build that was asked for what does not go together
 ├── BadCheckpoint  a source lacks something, or says something that cannot be served
 ├── ParityError    the exported graph does not answer as its source does; nothing is published
 └── PlanError      TensorRT is not there, or makes no plan of a graph
 
-Each message is one line for the person at the command line.
+Each message is one line for the person at the command line. Data that cannot be read is
+`diptych.errors.BadData`, for training as for offline jobs.
 """
 
 from __future__ import annotations
 
+from diptych.errors import BadData as BadData
+
 
 class ExportError(Exception):
     """Base of all of the above."""
-
-
-class BadData(ExportError):
-    """A data set is missing, unreadable, or holds nothing that can be used."""
 
 
 class BadRun(ExportError):

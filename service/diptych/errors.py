@@ -9,7 +9,9 @@ DiptychError
 ├── EngineError
 │   ├── EngineUnavailable the engine is away, unhealthy or stopping
 │   └── EngineFailed      the engine answered, with an error or with nonsense
-└── BadRepository         the model repository cannot be served; start-up stops
+├── BadRepository         the model repository cannot be served; start-up stops
+├── BadData               data for a job or for training cannot be read
+└── BadJob                a job cannot start, or not go on, where it is asked to
 
 Names say what happened, never which protocol reports it: gateway/status.py
 decides that.
@@ -84,6 +86,14 @@ class EngineFailed(EngineError):
 
 class BadRepository(DiptychError):
     """A model repository is missing, incomplete, or disagrees with itself."""
+
+
+class BadData(DiptychError):
+    """A data set is missing, unreadable, or holds nothing that can be used."""
+
+
+class BadJob(DiptychError):
+    """An offline job's destination belongs to another job, or cannot be written."""
 
 
 @contextmanager

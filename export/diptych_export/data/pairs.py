@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from diptych.job.places import open_binary
 from diptych.preprocess.images import LIMITS
-from diptych_export.data.places import open_binary
 from diptych_export.errors import BadData
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from diptych.job.places import expand
 from diptych_export.data.pairs import Keys, Shard
-from diptych_export.data.places import expand
 from diptych_export.data.tables import CsvShard, ParquetShard
 from diptych_export.data.tars import TarShard
 from diptych_export.errors import BadData

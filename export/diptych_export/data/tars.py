@@ -1,35 +1,13 @@
-"""Webdataset shards: plain tar files in which neighbours of one name make up a sample."""
+"""Webdataset shards in, pairs out."""
 
 from __future__ import annotations
 
-import json
-import posixpath
-import tarfile
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Self
+from dataclasses import dataclass
 
+from diptych.job.tars import Damage, Sample, samples
 from diptych.preprocess.images import LIMITS
 from diptych_export.data.pairs import Item, Keys, Pair, Reject
-from diptych_export.data.places import open_binary
-from diptych_export.errors import BadData
-
-IMAGES = ("jpg", "jpeg", "png", "webp", "avif", "gif", "bmp", "tif", "tiff")
-_TEXTS = ("txt", "caption")
-_FIELDS = ("caption", "text")  # of a sample's .json
-
-
-@dataclass(slots=True)
-class Sample:
-    """The files of one name, by what follows its first dot, in lower case."""
-
-    key: str
-    files: dict[str, bytes] = field(default_factory=dict)
-    oversized: list[str] = field(default_factory=list)  # left unread
-
-    def image(self, key: str | None) -> bytes | None:
-        return next((self.files[n] for n in ([key] if key else IMAGES) if n in self.files), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,83 +20,16 @@ class TarShard:
     def read(self, start: int) -> Iterator[Item]:
         for number, sample in enumerate(samples(self.place)):
             if number >= start:
-                yield sample if isinstance(sample, Reject) else self._pair(sample)
+                yield self._item(sample)
 
-    def _pair(self, sample: Sample) -> Item:
+    def _item(self, sample: Sample | Damage) -> Item:
+        if isinstance(sample, Damage):
+            return Reject(sample.place, sample.reason)
         name = f"{self.place}/{sample.key}"
         if sample.oversized:
             return Reject(name, f"{sample.oversized[0]} has over {LIMITS.max_bytes:,} bytes")
-        image, text = sample.image(self.keys.image), _text(sample, self.keys.text)
+        image, text = sample.image(self.keys.image), sample.text(self.keys.text)
         if image is None or text is None:
             lacks = "image" if image is None else "text"
             return Reject(name, f"no {lacks} among: {', '.join(sorted(sample.files)) or 'nothing'}")
         return Pair(name, image, text)
-
-
-def samples(place: str) -> Iterator[Sample | Reject]:
-    """Every sample of a tar file; where the file is damaged, one reject, and its end."""
-    count, sample, damage = 0, None, None
-    with open_binary(place) as stream:
-        try:
-            with tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Header) as tar:
-                for member in tar:
-                    # Kept for random access, which a stream has not; typeshed hides it.
-                    tar.members.clear()  # type: ignore[attr-defined]
-                    if not member.isfile():
-                        continue
-                    key, extension = _split(member.name)
-                    if sample is not None and sample.key != key:
-                        yield sample
-                        count, sample = count + 1, None
-                    sample = sample or Sample(key)
-                    _add(sample, extension, tar, member)
-        except (tarfile.TarError, EOFError, zlib.error) as error:
-            damage = f"is damaged after {count} samples, the rest is skipped: {error}"
-        except OSError as error:  # skipped, a failing network would change what is learned
-            raise BadData(f"{place}: {error}") from error
-    if sample is not None:
-        yield sample
-    if damage is not None:
-        yield Reject(place, damage)
-
-
-class _Header(tarfile.TarInfo):
-    """Where tarfile would take any broken header for the end, only the end is the end."""
-
-    @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
-        try:
-            return super().fromtarfile(tar)
-        except tarfile.HeaderError as error:
-            if type(error).__name__ == "EOFHeaderError":  # typeshed does not know it
-                raise
-            raise tarfile.ReadError(str(error)) from error
-
-
-def _add(sample: Sample, extension: str, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-    if member.size > LIMITS.max_bytes:
-        sample.oversized.append(extension)
-        return
-    content = tar.extractfile(member)
-    sample.files[extension] = content.read() if content else b""
-
-
-def _split(name: str) -> tuple[str, str]:
-    """The key is all up to the first dot of the last part, as webdataset has it."""
-    folder, _, last = name.rpartition("/")
-    stem, _, extension = last.partition(".")
-    return posixpath.join(folder, stem), extension.lower()
-
-
-def _text(sample: Sample, key: str | None) -> str | None:
-    for name in [key] if key else _TEXTS:
-        if name in sample.files:
-            return sample.files[name].decode(errors="replace").strip()
-    try:
-        fields = json.loads(sample.files.get("json", b"{}"))
-    except ValueError:
-        return None
-    if not isinstance(fields, dict):
-        return None
-    found = (fields.get(name) for name in ([key] if key else _FIELDS))
-    return next((text for text in found if isinstance(text, str)), None)

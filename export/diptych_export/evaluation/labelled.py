@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from diptych.job.places import expand
+from diptych.job.tars import IMAGES, Damage, Sample, samples
 from diptych_export.data.pairs import Reject, encoded
-from diptych_export.data.places import expand
 from diptych_export.data.shards import TAR
-from diptych_export.data.tars import IMAGES, Sample, samples
 from diptych_export.errors import BadData
 
 CLASS = "cls"  # the extension of a sample's class in webdataset shards
@@ -56,8 +56,8 @@ class Labels:
         indexes = {name: index for index, name in enumerate(self.classes)}
         for place in expand(self.source):
             for sample in samples(place):
-                if isinstance(sample, Reject):
-                    yield sample
+                if isinstance(sample, Damage):
+                    yield Reject(sample.place, sample.reason)
                 else:
                     yield _labelled(f"{place}/{sample.key}", sample, indexes)
 

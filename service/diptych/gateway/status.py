@@ -10,7 +10,9 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from diptych.errors import (
+    BadData,
     BadInput,
+    BadJob,
     BadRepository,
     DeadlinePassed,
     DiptychError,
@@ -44,6 +46,8 @@ STATUS: dict[type[DiptychError], Kind] = {
     EngineUnavailable: Kind(grpc.StatusCode.UNAVAILABLE, "ENGINE_UNAVAILABLE", retry_after_s=1.0),
     EngineFailed: Kind(grpc.StatusCode.INTERNAL, "ENGINE_FAILED"),
     BadRepository: Kind(grpc.StatusCode.INTERNAL, "BAD_REPOSITORY"),  # at start-up only
+    BadData: Kind(grpc.StatusCode.INTERNAL, "BAD_DATA"),  # in offline jobs only
+    BadJob: Kind(grpc.StatusCode.INTERNAL, "BAD_JOB"),  # likewise
 }
 
 

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from diptych.job.places import expand
 from diptych.preprocess.images import LIMITS
 from diptych_export.data.pairs import Item, Keys, Pair, Reject
-from diptych_export.data.places import expand
 from diptych_export.data.shards import shards
 from diptych_export.errors import BadData
 from tests.export.train.files import csv_of_pairs, parquet_of_pairs, picture, tar, tar_of_pairs

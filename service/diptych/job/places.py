@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import fsspec
 
-from diptych_export.errors import BadData
+from diptych.errors import BadData
 
 _GROUP = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
