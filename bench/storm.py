@@ -63,7 +63,7 @@ class Storm:
             "RetryInfo with every UNAVAILABLE": not calls.without_retry_info,
             "no hung call": not calls.hung,
             "no call later than its deadline": calls.latest_fair_s <= late_s,
-            "health falls in time": max(self.health_fell_s) <= NOTICED_S,
+            "health falls in time": all(0 < fell_s <= NOTICED_S for fell_s in self.health_fell_s),
             "an answer soon after the return": max(self.first_answer_s) <= BACK_S,
             "health rises in time": max(self.health_rose_s) <= BACK_S,
             "nothing left behind": not self.left_processes + self.left_regions,

@@ -25,6 +25,10 @@ def break_with_nonsense(server: Faulty) -> None:
     server.engine.answer = np.ones((1, SHAPES.spec.embed_dim), np.float32)
 
 
+def break_with_surprise(server: Faulty) -> None:
+    server.engine.failure = RuntimeError("unforeseen")
+
+
 def break_with_silence(server: Faulty) -> None:
     server.engine.gate.clear()
 
@@ -35,7 +39,9 @@ def mend(server: Faulty) -> None:
     server.engine.gate.set()
 
 
-@pytest.mark.parametrize("break_", [break_with_error, break_with_nonsense, break_with_silence])
+@pytest.mark.parametrize(
+    "break_", [break_with_error, break_with_nonsense, break_with_surprise, break_with_silence]
+)
 async def test_health_goes_with_the_canary_and_comes_back_with_it(break_: object) -> None:
     async with (
         faulty(canary_every_s=0.1) as server,

@@ -171,7 +171,8 @@ class TritonEngine:
         if not all(breaker.is_well for breaker in self._breakers.values()):
             return False
         try:
-            return bool((await self._triton.ServerLive(pb.ServerLiveRequest(), _LIVE_S)).live)
+            answer = await self._triton.ServerLive(pb.ServerLiveRequest(), timeout=_LIVE_S)
+            return bool(answer.live)
         except grpc.aio.AioRpcError:
             return False
 

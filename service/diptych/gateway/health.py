@@ -56,6 +56,9 @@ class Health:
                 return self._unwell(model, "its canary took too long")
             except EngineError as exc:
                 return self._unwell(model, str(exc))
+            except Exception as exc:  # the watch must outlive whatever it is
+                log.exception("the canary of %s", model.spec.name)
+                return self._unwell(model, repr(exc))
         return True
 
     def _unwell(self, model: Served, reason: str) -> bool:
