@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -26,4 +27,6 @@ def train(
     Example: diptych-export train --model vit-b-32 --data 'shards/{000..127}.tar' --out runs/b32
     --batch 32768 --chunk 512 --precision bf16 --workers 8
     """
-    print(pretrain(settings, keeping, progress))  # noqa: T201 (for programs)
+    last = pretrain(settings, keeping, progress)
+    if os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one
+        print(last)  # noqa: T201 (for programs)

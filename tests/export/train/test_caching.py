@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from itertools import islice
 
 import pytest
 import torch
@@ -13,6 +14,10 @@ from transformers import CLIPModel
 
 from diptych_export import blocks
 from diptych_export.caching import Chunk, backward
+from diptych_export.data import shapes
+from diptych_export.data.scene_chunks import SceneChunks
+from diptych_export.learner import Learner
+from diptych_export.starting import begun, learned_tokenizer, understood
 from diptych_export.world import World
 from tests.export.train.towers import chunk, distance, encoded, gradients, joint, towers
 
@@ -123,3 +128,25 @@ def test_only_the_chunks_of_the_batch_are_taken() -> None:
     stream = iter(CHUNKS)
     cached(towers(), stream, 3)
     assert next(stream) is CHUNKS[3]
+
+
+def test_running_statistics_count_a_batch_once() -> None:
+    """Each chunk is encoded twice, and its batch norms remember it once."""
+    plan = understood("shapes")
+    tokenizer = learned_tokenizer(plan, shapes.texts(0, 200))
+
+    def fresh() -> Learner:
+        torch.manual_seed(0)
+        return begun(plan, tokenizer, "softmax")
+
+    plain, found = fresh(), fresh()
+    chunks = list(islice(SceneChunks(16, 0, alone=0, chunks=2), 2))
+    encode = partial(found.encode, device=torch.device("cpu"), bf16=False)
+    contrast = partial(found.contrast, world=World())
+    backward(found.model, encode, map(found.chunk, chunks), 2, contrast, None)
+    for part in chunks:
+        plain.encode(plain.chunk(part), torch.device("cpu"), bf16=False)
+    expected = dict(plain.model.named_buffers())
+    assert any("running_mean" in name for name in expected)
+    for name, buffer in found.model.named_buffers():
+        torch.testing.assert_close(buffer, expected[name], msg=name)
