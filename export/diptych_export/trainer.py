@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from diptych_export import loss
 from diptych_export.caching import backward
 from diptych_export.data.batches import Batch
+from diptych_export.errors import BadRun
 from diptych_export.learner import Learner
 from diptych_export.recipe import Recipe, Step, groups, rate_at
 from diptych_export.world import World
@@ -45,7 +47,11 @@ class Trainer:
         )
 
     def step(self, batches: Iterator[Batch]) -> Step:
-        """Learn from the next `means.chunks` of `batches`, and from everybody else's."""
+        """Learn from the next `means.chunks` of `batches`, and from everybody else's.
+
+        Raises:
+            BadRun: the loss or its gradient is no number; weights are as they were.
+        """
         began = time.monotonic()
         rate = rate_at(self.done, self._recipe)
         for group in self._optimiser.param_groups:
@@ -53,6 +59,9 @@ class Trainer:
         self._optimiser.zero_grad()
         value, accuracy = self.gradients(batches)
         norm = nn.utils.clip_grad_norm_(self._parameters.values(), self._recipe.clip_norm)
+        if not (math.isfinite(value) and torch.isfinite(norm)):
+            said = f"loss {value:g}, gradient {norm.item():g}"
+            raise BadRun(f"step {self.done + 1}: {said}; try a lower --rate, or --precision fp32")
         self._optimiser.step()
         if self.learner.score == "softmax":
             loss.clamp_scale(self.learner.model.logit_scale)

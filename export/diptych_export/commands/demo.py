@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter, validators
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from diptych.contract import ModelSpec
 from diptych_export.evaluate import Figures, measure
@@ -74,7 +74,7 @@ def _print(spec: ModelSpec, figures: Figures, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(found))  # noqa: T201 (rich would wrap it)
         return
-    table = Table("figure", "value")
+    table = Table("figure", Column("value", overflow="fold"))
     for name, value in found.items():
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
     out.print(table)

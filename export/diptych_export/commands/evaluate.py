@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from diptych.contract import ModelSpec
 from diptych.labels import SLOT
@@ -143,7 +143,7 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(found))  # noqa: T201 (rich would wrap it)
         return
-    table = Table("figure", "value")
+    table = Table("figure", Column("value", overflow="fold"))
     for name, value in found.items():
         for inner, number in value.items() if isinstance(value, dict) else [(name, value)]:
             shown = f"{number:.4f}" if isinstance(number, float) else str(number)

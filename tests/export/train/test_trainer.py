@@ -14,6 +14,7 @@ from diptych_export import loss
 from diptych_export.data import shapes
 from diptych_export.data.batches import Batch
 from diptych_export.data.scene_chunks import Lessons, SceneChunks
+from diptych_export.errors import BadRun
 from diptych_export.learner import Learner
 from diptych_export.recipe import Recipe, Step
 from diptych_export.trainer import Means, Trainer
@@ -152,6 +153,18 @@ def test_bfloat16_comes_close_and_leaves_weights_in_float32() -> None:
     assert {gradient.dtype for gradient in found.values()} == {torch.float32}
     both = [torch.cat([own[name].flatten() for name in expected]) for own in (found, expected)]
     assert 0 < distance(*both) < 0.1
+
+
+def test_what_is_no_number_stops_the_run_before_it_reaches_the_weights() -> None:
+    learner = tiny.learner()
+    with torch.no_grad():
+        learner.model.visual_projection.weight[0, 0] = float("inf")
+    before = {name: value.clone() for name, value in learner.model.state_dict().items()}
+    trainer = Trainer(learner, RECIPE, Means())
+    with pytest.raises(BadRun, match="step 1: loss nan, gradient nan; try a lower --rate"):
+        trainer.step(SceneChunks(8, 0, alone=0))
+    assert trainer.done == 0
+    assert all(value.equal(before[name]) for name, value in learner.model.state_dict().items())
 
 
 def test_the_scale_is_clamped_after_each_step() -> None:
