@@ -42,6 +42,9 @@ class Settings:
     engine: str = "embedded"
     """What runs the towers: embedded (ONNX Runtime in this process), or triton://HOST:PORT."""
 
+    triton_replicas: int = 1
+    """Tritons that share the load behind that address; each is given two batches per tower."""
+
     host: str = "0.0.0.0"
     """Address to listen on. The default is every interface: the pod is the boundary."""
 
@@ -136,7 +139,7 @@ class Settings:
             raise ValueError("refresh_s must be more than 0")
         for field in fields(self):
             if (
-                field.name.startswith(("max_", "stream_", "workers"))
+                field.name.startswith(("max_", "stream_", "workers", "triton_"))
                 and getattr(self, field.name) < 1
             ):
                 raise ValueError(f"{field.name} must be at least 1")

@@ -16,8 +16,9 @@ from diptych.contract import Tower
 from diptych.engines.base import EMBEDS, PIXELS, TOKENS, Array
 from diptych.engines.triton import TritonEngine
 from diptych.errors import DeadlinePassed, EngineFailed, EngineUnavailable, Overloaded
+from diptych.gateway.opening import open_engine
 from diptych.repository import ModelFiles
-from tests.serving import SHAPES
+from tests.serving import SHAPES, local
 from tests.triton.far_end import Context, FarEnd, answer
 
 WIDTH = SHAPES.spec.embed_dim
@@ -258,6 +259,13 @@ async def test_replicas_share_the_load(files: ModelFiles) -> None:
         await asyncio.gather(*(ask(engine) for _ in range(100)))
         await engine.close()
     assert abs(len(one.requests) - len(two.requests)) <= 10
+
+
+async def test_the_gateway_keeps_all_replicas_busy(far_end: FarEnd, files: ModelFiles) -> None:
+    settings = local(engine=f"triton://{far_end.address}", triton_replicas=3)
+    engine = await open_engine(files, settings, 5)
+    assert engine.in_flight == 6
+    await engine.close()
 
 
 async def test_a_lost_replica_is_not_noticed_by_callers(files: ModelFiles) -> None:

@@ -37,7 +37,10 @@ async def open_engine(files: ModelFiles, settings: Settings, wait_s: float) -> E
     """
     if settings.engine.startswith(TRITON):
         return await TritonEngine.connect(
-            settings.engine.removeprefix(TRITON), files, wait_s=wait_s
+            settings.engine.removeprefix(TRITON),
+            files,
+            wait_s=wait_s,
+            in_flight=2 * settings.triton_replicas,
         )
     return await asyncio.to_thread(
         EmbeddedEngine,
