@@ -266,6 +266,27 @@ async def test_one_batch_that_hung_does_not_make_the_pace() -> None:
         assert usual_s < batcher.pace_s <= 1.21 * usual_s
 
 
+async def test_an_engine_that_comes_back_has_no_pace_yet() -> None:
+    """Or callers were refused by what it took to come back."""
+    is_away = False
+
+    async def run(items: list[int], timeout_s: float = 0) -> list[int]:
+        await asyncio.sleep(0.001)
+        if is_away:
+            raise EngineUnavailable("away")
+        return items
+
+    async with serving(run) as batcher:
+        await batcher.submit(1)
+        assert batcher.pace_s > 0
+        is_away = True
+        with pytest.raises(EngineUnavailable):
+            await batcher.submit(1)
+        is_away = False
+        await batcher.submit(1)
+        assert batcher.pace_s == 0
+
+
 async def test_an_engine_that_fails_everything_is_not_asked_item_by_item() -> None:
     engine = Fragile()
     async with serving(engine.run) as batcher:

@@ -22,6 +22,7 @@ Run: TypeAlias = Callable[[list[Item], float], Awaitable[Iterable[Result]]]
 _BULK_SHARE = 8  # one place in so many is kept for bulk work
 _MEMORY = 0.2  # how much the newest batch counts in the pace
 _STRIDE = 2.0  # times the pace is the most it counts: one that hung says nothing of the next
+_COLD_S = 5.0  # after the engine was away nothing is learnt: the next one is slow at first
 _PATIENCE = 3  # items that fail alone, one after another, before the engine itself is blamed
 
 
@@ -91,6 +92,7 @@ class Batcher(Generic[Item, Result]):
         self._is_stopped = False
         self._kept = 0.0  # places that bulk work has a right to
         self._finished = -math.inf  # the newest batch; of the event loop's clock
+        self._cold_until = -math.inf  # likewise
         self.pace_s = 0.0  # between one result and the next while busy, of late; 0: none yet
 
     async def submit(
@@ -220,6 +222,7 @@ class Batcher(Generic[Item, Result]):
         except EngineUnavailable as exc:
             if exc.midway:
                 self._suspects.engine_died([self._digest_of(entry) for entry in batch])
+            self.pace_s, self._cold_until = 0.0, loop.time() + _COLD_S
             _fail(batch, exc)
             return
         except Exception as exc:  # whatever it is, it belongs to the callers, not to this loop
@@ -238,6 +241,8 @@ class Batcher(Generic[Item, Result]):
     def _keep_pace(self, started: float, finished: float, items: int) -> None:
         pace_s = (finished - max(started, self._finished)) / items
         self._finished = finished
+        if finished < self._cold_until:
+            return
         if self.pace_s:
             pace_s = min(pace_s, _STRIDE * self.pace_s)
             pace_s = self.pace_s + (pace_s - self.pace_s) * _MEMORY
