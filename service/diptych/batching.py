@@ -6,6 +6,7 @@ import asyncio
 import heapq
 import itertools
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
@@ -20,8 +21,6 @@ Result = TypeVar("Result")
 Run: TypeAlias = Callable[[list[Item], float], Awaitable[Iterable[Result]]]
 
 _BULK_SHARE = 8  # one place in so many is kept for bulk work
-_MEMORY = 0.2  # how much the newest batch counts in the pace
-_STRIDE = 2.0  # times the pace is the most it counts: one that hung says nothing of the next
 _COLD_S = 5.0  # after the engine was away nothing is learnt: the next one is slow at first
 _PATIENCE = 3  # items that fail alone, one after another, before the engine itself is blamed
 
@@ -92,7 +91,9 @@ class Batcher(Generic[Item, Result]):
         self._is_stopped = False
         self._kept = 0.0  # places that bulk work has a right to
         self._finished = -math.inf  # the newest batch; of the event loop's clock
-        self._cold_until = -math.inf  # likewise
+        # One more than can hang together: the best of them is the engine's own pace.
+        self._paces: deque[float] = deque(maxlen=in_flight + 1)
+        self._cold_until = -math.inf  # of the event loop's clock
         self.pace_s = 0.0  # between one result and the next while busy, of late; 0: none yet
 
     async def submit(
@@ -222,6 +223,7 @@ class Batcher(Generic[Item, Result]):
         except EngineUnavailable as exc:
             if exc.midway:
                 self._suspects.engine_died([self._digest_of(entry) for entry in batch])
+            self._paces.clear()
             self.pace_s, self._cold_until = 0.0, loop.time() + _COLD_S
             _fail(batch, exc)
             return
@@ -243,10 +245,9 @@ class Batcher(Generic[Item, Result]):
         self._finished = finished
         if finished < self._cold_until:
             return
-        if self.pace_s:
-            pace_s = min(pace_s, _STRIDE * self.pace_s)
-            pace_s = self.pace_s + (pace_s - self.pace_s) * _MEMORY
-        self.pace_s = pace_s
+        self._paces.append(pace_s)
+        if len(self._paces) == self._paces.maxlen:
+            self.pace_s = min(self._paces)
 
     async def _answer_apart(self, batch: list[_Entry[Item, Result]], failure: EngineFailed) -> None:
         """Run each item of a failed batch alone, unless it seems to be the engine's fault."""
