@@ -22,7 +22,7 @@ from diptych.client import Client
 from diptych.demo import PICTURES, run_demo
 from diptych.engines.triton_supervisor import run_triton
 from diptych.errors import DiptychError
-from diptych.gateway.server import Running, gateway, told_to_stop
+from diptych.gateway.server import Running, gateway, told_to_look, told_to_stop
 from diptych.gateway.workers import LISTENING, run_workers
 from diptych.settings import Settings, cores
 from diptych.wire import MeasureName, Options, Ranked, Vectors
@@ -220,11 +220,11 @@ async def _triton(repository: Path, port: int, poll_s: int, log: Path) -> None:
 
 
 async def _serve(options: Settings) -> None:
-    told = told_to_stop()
+    told, look = told_to_stop(), told_to_look()
     if options.workers > 1:
         await run_workers(options, told=told, say=_say)
         return
-    async with gateway(options) as running:
+    async with gateway(options, look=look) as running:
         _introduce(running, options)
         _say(f"{LISTENING}{running.address}")
         await told.wait()
@@ -247,6 +247,9 @@ def _introduce(running: Running, options: Settings) -> None:
         out.print(f"  engine {model.engine.description}")
         for name, labels in model.label_sets.items():
             out.print(f"  label set {name}: {len(labels.file.labels)} labels")
+        for name, found in model.policies.items():
+            count = len(found.policy.concepts)
+            out.print(f"  policy {name} version {found.policy.version}: {count} concepts")
     out.print(
         f"threads: {options.threads or cores()} for the engine, "
         f"{options.decoders or cores()} for decoding"

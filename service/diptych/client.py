@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -11,17 +10,17 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from contextlib import contextmanager
 from itertools import chain
 from types import TracebackType
-from typing import Any
 
 import grpc
-from google.rpc import status_pb2
 
 from diptych import wire
+from diptych.client_channel import channel_options, typed_errors
+from diptych.client_moderation import AsyncModerationCalls, ModerationCalls
 from diptych.v1 import embedding_pb2 as pb
 from diptych.v1 import embedding_pb2_grpc as rpc
+from diptych.v1 import moderation_pb2_grpc as moderation
 from diptych.wire import (
     DEFAULTS,
     EmbedReply,
@@ -34,43 +33,21 @@ from diptych.wire import (
     StreamResult,
 )
 
-_DETAILS_KEY = "grpc-status-details-bin"
-_SERVICE = pb.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
 
-# gRPC itself tries again, inside the call's deadline and no oftener than the throttle allows,
-# spreads calls over all addresses a name has, and leaves out those whose health is NOT_SERVING.
-_SERVICE_CONFIG = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    "healthCheckConfig": {"serviceName": _SERVICE},
-    "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
-    "methodConfig": [
-        {
-            "name": [{"service": _SERVICE}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "2s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
-            },
-        }
-    ],
-}
-
-
-class Client:
+class Client(ModerationCalls):
     """Talks to one gateway, or to all replicas behind one name. Safe to share among threads.
 
     with Client("localhost:50051") as client:
         vectors = client.embed([Path("cat.jpg"), "a photo of a cat"]).vectors  # [2, D]
 
-    Every call raises the errors of `diptych.errors`, as embedding.proto lists their statuses.
+    Every call raises the errors of `diptych.errors`, as the protos list their statuses.
     """
 
     def __init__(self, address: str, *, timeout_s: float = 30.0, retries: bool = True) -> None:
         """`timeout_s` is the deadline of each unary call; its retries happen within it."""
-        self._channel = grpc.insecure_channel(address, options=_options(retries))
+        self._channel = grpc.insecure_channel(address, options=channel_options(retries))
         self._stub = rpc.EmbeddingServiceStub(self._channel)
+        self._moderation = moderation.ModerationServiceStub(self._channel)
         self._timeout_s = timeout_s
 
     def embed(
@@ -78,7 +55,7 @@ class Client:
     ) -> EmbedReply:
         """Embed a batch. `half`: vectors travel and come back as float16."""
         request = wire.embed_request(inputs, options, half=half)
-        with _typed_errors():
+        with typed_errors():
             return wire.embed_reply(self._stub.Embed(request, timeout=self._timeout_s))
 
     def embed_stream(
@@ -95,7 +72,7 @@ class Client:
         """
         first = _first(options, half)
         requests = chain([first], map(_stream_request, inputs))
-        with _typed_errors():
+        with typed_errors():
             space, kind = pb.Space(), first.options.data_type
             for reply in self._stub.EmbedStream(requests, timeout=timeout_s):
                 if reply.HasField("space"):
@@ -125,12 +102,12 @@ class Client:
             pairwise=pairwise,
             top_k=top_k,
         )
-        with _typed_errors():
+        with typed_errors():
             return wire.score_reply(self._stub.Score(request, timeout=self._timeout_s))
 
     def models(self) -> ServerInfo:
         """What is served, and within which limits."""
-        with _typed_errors():
+        with typed_errors():
             reply = self._stub.ListModels(pb.ListModelsRequest(), timeout=self._timeout_s)
         return ServerInfo(tuple(reply.models), reply.limits)
 
@@ -149,7 +126,7 @@ class Client:
         self.close()
 
 
-class AsyncClient:
+class AsyncClient(AsyncModerationCalls):
     """As `Client`, for asyncio.
 
     async with AsyncClient("localhost:50051") as client:
@@ -157,8 +134,11 @@ class AsyncClient:
     """
 
     def __init__(self, address: str, *, timeout_s: float = 30.0, retries: bool = True) -> None:
-        self._channel = grpc.aio.insecure_channel(address, options=_options(retries))
+        self._channel = grpc.aio.insecure_channel(address, options=channel_options(retries))
         self._stub: rpc.EmbeddingServiceAsyncStub = rpc.EmbeddingServiceStub(self._channel)
+        self._moderation: moderation.ModerationServiceAsyncStub = moderation.ModerationServiceStub(
+            self._channel
+        )
         self._timeout_s = timeout_s
 
     async def embed(
@@ -166,7 +146,7 @@ class AsyncClient:
     ) -> EmbedReply:
         """As `Client.embed`."""
         request = wire.embed_request(inputs, options, half=half)
-        with _typed_errors():
+        with typed_errors():
             return wire.embed_reply(await self._stub.Embed(request, timeout=self._timeout_s))
 
     async def embed_stream(
@@ -185,7 +165,7 @@ class AsyncClient:
             async for item in inputs:
                 yield _stream_request(item)
 
-        with _typed_errors():
+        with typed_errors():
             space, kind = pb.Space(), first.options.data_type
             async for reply in self._stub.EmbedStream(requests(), timeout=timeout_s):
                 if reply.HasField("space"):
@@ -216,12 +196,12 @@ class AsyncClient:
             pairwise=pairwise,
             top_k=top_k,
         )
-        with _typed_errors():
+        with typed_errors():
             return wire.score_reply(await self._stub.Score(request, timeout=self._timeout_s))
 
     async def models(self) -> ServerInfo:
         """As `Client.models`."""
-        with _typed_errors():
+        with typed_errors():
             reply = await self._stub.ListModels(pb.ListModelsRequest(), timeout=self._timeout_s)
         return ServerInfo(tuple(reply.models), reply.limits)
 
@@ -238,34 +218,6 @@ class AsyncClient:
         trace: TracebackType | None,
     ) -> None:
         await self.close()
-
-
-@contextmanager
-def _typed_errors() -> Iterator[None]:
-    try:
-        yield
-    except grpc.RpcError as exc:
-        raise wire.to_error(_status(exc)) from exc
-
-
-def _status(exc: Any) -> status_pb2.Status:
-    """The rich status if the server sent one, else the bare code and message."""
-    for key, value in exc.trailing_metadata() or ():
-        if key == _DETAILS_KEY:
-            return status_pb2.Status.FromString(value)
-    return status_pb2.Status(code=exc.code().value[0], message=exc.details() or exc.code().name)
-
-
-def _options(retries: bool) -> list[tuple[str, Any]]:
-    return [
-        ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-        ("grpc.enable_retries", int(retries)),
-        # Larger requests are sent once and never again; the default of 256 KiB is one image.
-        ("grpc.per_rpc_retry_buffer_size", 64 * 2**20),
-        ("grpc.max_receive_message_length", -1),
-        ("grpc.max_send_message_length", -1),
-        ("grpc.keepalive_time_ms", 30_000),
-    ]
 
 
 def _first(options: Options, half: bool) -> pb.EmbedStreamRequest:

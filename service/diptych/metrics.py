@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -52,6 +54,7 @@ class Metrics:
         )
         self._declare_work(registry)
         self._declare_state(registry)
+        self._declare_moderation(registry)
 
     def _declare_work(self, registry: CollectorRegistry) -> None:
         self.stage = Histogram(
@@ -102,6 +105,38 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+
+    def _declare_moderation(self, registry: CollectorRegistry) -> None:
+        self.verdicts = Counter(
+            "diptych_verdicts_total",
+            "Inputs judged, by policy and verdict.",
+            ["policy", "verdict"],
+            registry=registry,
+        )
+        self.concepts = Counter(
+            "diptych_concepts_reached_total",
+            "Inputs that reached a concept's threshold.",
+            ["policy", "concept"],
+            registry=registry,
+        )
+        self.policy = Gauge(
+            "diptych_policy_info",
+            "1 for each policy in use; fingerprint of the space it was calibrated on, if any.",
+            ["policy", "version", "fingerprint"],
+            registry=registry,
+        )
+        self.policy_reloads = Counter(
+            "diptych_policy_reloads_total",
+            "Changes of the folder of policies: served, or refused.",
+            ["outcome"],
+            registry=registry,
+        )
+
+    def judged(self, policy: str, verdict: str, concepts: Iterable[str]) -> None:
+        """Record one verdict, and the concepts that were reached. Labels are of policy files."""
+        self.verdicts.labels(policy, verdict).inc()
+        for concept in concepts:
+            self.concepts.labels(policy, concept).inc()
 
     def of_method(self, kind: str, method: str) -> MethodMetrics:
         """Of a method by its path, "/SERVICE/METHOD"; `kind` is unary, or what streams."""

@@ -65,6 +65,11 @@ class Judgement:
     severity: int  # the highest of the concepts reached; 0 where none is
     parts: tuple[JudgedPart, ...]  # the image before the text
 
+    def concepts(self, policy: EmbeddedPolicy) -> list[str]:
+        """The names of those reached, in the policy's order."""
+        reached = sorted({index for part in self.parts for index in part.reached.tolist()})
+        return [policy.policy.concepts[index].name for index in reached]
+
 
 JudgementOutcome: TypeAlias = Judgement | BadInput | EngineFailed
 

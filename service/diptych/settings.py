@@ -121,6 +121,9 @@ class Settings:
     labels: Path | None = None
     """A folder of label sets, one YAML file each."""
 
+    policies: Path | None = None
+    """A folder of moderation policies, one YAML file each; read again when a file changes."""
+
     reflection: bool = True
     """Whether clients may ask the server for its protos (grpcurl, buf curl)."""
 

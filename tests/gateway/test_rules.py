@@ -10,6 +10,7 @@ from diptych.errors import BadInput
 from diptych.gateway.rules import RULES, Limits, check
 from diptych.preprocess.images import ImageLimits
 from diptych.v1 import embedding_pb2 as pb
+from diptych.v1 import moderation_pb2
 
 LIMITS = Limits(
     inputs=3,
@@ -26,6 +27,11 @@ def score(**fields: Any) -> pb.ScoreRequest:
     return pb.ScoreRequest(**{"queries": [A], "candidates": [A], **fields})
 
 
+def moderate(**fields: Any) -> moderation_pb2.ModerateRequest:
+    one = moderation_pb2.ModerateInput(text="a")
+    return moderation_pb2.ModerateRequest(**{"inputs": [one], "policy": "x", **fields})
+
+
 GOOD = [
     pb.EmbedRequest(inputs=[A]),
     pb.EmbedRequest(inputs=[A] * 3, data_type=pb.DATA_TYPE_FLOAT16),
@@ -36,6 +42,9 @@ GOOD = [
     score(candidates=[], label_set="colours"),
     score(pairing=pb.PAIRING_PAIRWISE, measure=pb.MEASURE_LOGIT),
     pb.ListModelsRequest(),
+    moderate(),
+    moderate(inputs=[moderation_pb2.ModerateInput()]),  # said in its own result
+    moderation_pb2.ListPoliciesRequest(),
 ]
 PAIRS = {"pairing": pb.PAIRING_PAIRWISE}
 BAD = [
@@ -66,6 +75,11 @@ BAD = [
     (score(measure=pb.MEASURE_SOFTMAX, **PAIRS), {"measure"}),
     (score(top_k=1, **PAIRS), {"top_k"}),
     (score(label_set="x", candidates=[], **PAIRS), {"label_set"}),
+    (moderate(inputs=[]), {"inputs"}),
+    (moderate(inputs=[moderation_pb2.ModerateInput()] * 4), {"inputs"}),
+    (moderate(policy=""), {"policy"}),
+    (moderate(options=pb.Options(dimensions=8)), {"options.dimensions"}),
+    (moderate(options=pb.Options(priority=9)), {"options.priority"}),  # type: ignore[arg-type]
 ]
 
 
@@ -84,6 +98,8 @@ def test_each_broken_rule_names_its_field(request_: Any, fields: set[str]) -> No
 def test_every_request_has_its_row() -> None:
     requests = {
         method.input_type.name
-        for method in pb.DESCRIPTOR.services_by_name["EmbeddingService"].methods
+        for file in (pb.DESCRIPTOR, moderation_pb2.DESCRIPTOR)
+        for service in file.services_by_name.values()
+        for method in service.methods
     }
     assert requests == {kind.DESCRIPTOR.name for kind in RULES}

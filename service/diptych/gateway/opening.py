@@ -13,6 +13,7 @@ from diptych.encoder import CacheLimits, Encoder
 from diptych.engines.base import Engine
 from diptych.engines.embedded import EmbeddedEngine
 from diptych.engines.triton import TritonEngine
+from diptych.gateway.policing import Policing
 from diptych.gateway.rules import Limits
 from diptych.gateway.served import Served
 from diptych.labels import embed_label_set, read_label_sets
@@ -60,21 +61,23 @@ class Opener:
         settings: Settings,
         limits: Limits,
         decoders: Decoders,
+        policing: Policing,
         metrics: Metrics,
         engine_for: EngineFor,
     ) -> None:
         self._settings = settings
         self._limits = limits
         self._decoders = decoders
+        self._policing = policing
         self._metrics = metrics
         self._engine_for = engine_for
 
     @asynccontextmanager
     async def open(self, files: ModelFiles, *, wait_s: float) -> AsyncIterator[Served]:
-        """One version: its engine warm and proved, its label sets embedded, its batches forming.
+        """One version: its engine proved, its label sets and policies embedded, its batches open.
 
         Raises:
-            BadRepository: a graph, the tokenizer or a label set cannot be used.
+            BadRepository: a graph, the tokenizer, a label set or a policy cannot be used.
             EngineError: the engine is away, or its canary is not the reference's.
         """
         spec, settings = files.spec, self._settings
@@ -89,8 +92,9 @@ class Opener:
             async with towers.serving():
                 sets = read_label_sets(settings.labels) if settings.labels else []
                 embedded = {found.name: await embed_label_set(encoder, found) for found in sets}
+                policies = await self._policing.embedded(encoder)
                 self._metrics.space.labels(*labels).set(1)
-                yield Served(spec, encoder, engine, embedded)
+                yield Served(spec, encoder, engine, embedded, policies)
                 self._metrics.space.remove(*labels)
         finally:
             await engine.close()

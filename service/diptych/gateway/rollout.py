@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from diptych import repository
 from diptych.errors import BadRepository, DiptychError, EngineUnavailable
 from diptych.gateway.opening import Opener
+from diptych.gateway.policing import Policing
 from diptych.gateway.served import Catalog, Served
 from diptych.metrics import Metrics
 
@@ -24,13 +25,24 @@ class Rollout:
 
     A version that appears is opened beside the one served, proved by its canary, and put in its
     place at once for both towers. The old one closes when its last call has ended. A version that
-    cannot be opened is reported and left alone; removing the newest version is the way back.
+    cannot be opened is reported and left alone; removing the newest version is the way back. One
+    to which a policy in use would be lost counts as such.
+
+    Policies that change are taken up by the same watch, so that the two never cross.
     """
 
-    def __init__(self, root: Path, opener: Opener, catalog: Catalog, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        root: Path,
+        opener: Opener,
+        catalog: Catalog,
+        policing: Policing,
+        metrics: Metrics,
+    ) -> None:
         self._root = root
         self._opener = opener
         self._catalog = catalog
+        self._policing = policing
         self._metrics = metrics
         self._open: dict[str, tuple[Served, AsyncExitStack]] = {}
         self._refused: set[tuple[str, int]] = set()  # versions reported as not to be opened
@@ -42,13 +54,19 @@ class Rollout:
         Raises:
             DiptychError: one of them cannot be served.
         """
+        await self._policing.start()
         for name in names:
             await self._switch(name, _FIRST_WAIT_S)
+        self._policing.check(self._catalog)
 
-    async def watch(self, every_s: float) -> None:
-        """Look for new versions until cancelled."""
+    async def watch(self, every_s: float, now: asyncio.Event) -> None:
+        """Look for other policies and new versions until cancelled; at once when `now` is set."""
         while True:
-            await asyncio.sleep(every_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(now.wait(), every_s)
+            now.clear()
+            if await self._policing.refresh(self._catalog):
+                self._refused.clear()  # a version may have been refused for want of a policy
             for name in self._open:
                 await self._refresh(name)
 
@@ -81,9 +99,15 @@ class Rollout:
 
     async def _switch(self, name: str, wait_s: float) -> None:
         files = await asyncio.to_thread(repository.load, self._root, name)
-        stack = AsyncExitStack()
-        model = await stack.enter_async_context(self._opener.open(files, wait_s=wait_s))
         old = self._open.get(name)
+        async with AsyncExitStack() as opening:
+            model = await opening.enter_async_context(self._opener.open(files, wait_s=wait_s))
+            if old is not None and (lost := old[0].policies.keys() - model.policies.keys()):
+                raise BadRepository(
+                    f"policy {min(lost)!r} was calibrated on another space: add a file of that "
+                    f"name for {files.spec.fingerprint}, beside the one in use"
+                )
+            stack = opening.pop_all()
         self._open[name] = model, stack
         self._catalog.put(model)
         if old is not None:

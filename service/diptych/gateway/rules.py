@@ -12,6 +12,7 @@ from diptych.errors import BadInput, Violation
 from diptych.labels import SLOT
 from diptych.preprocess.images import ImageLimits
 from diptych.v1 import embedding_pb2 as pb
+from diptych.v1 import moderation_pb2
 
 MAX_ID_BYTES = 256  # of one input of a stream
 
@@ -127,9 +128,21 @@ def ids(request: pb.EmbedStreamRequest, limits: Limits) -> Iterator[Violation]:
             yield Violation(f"inputs[{index}].id", problem)
 
 
+def policy_named(request: moderation_pb2.ModerateRequest, limits: Limits) -> Iterator[Violation]:
+    if not request.policy:
+        yield Violation("policy", "is required: a name from ListPolicies")
+
+
+def whole_vectors(request: moderation_pb2.ModerateRequest, limits: Limits) -> Iterator[Violation]:
+    if request.options.dimensions:
+        yield Violation("options.dimensions", "must be 0: thresholds are those of whole vectors")
+
+
 RULES: dict[type[Message], Iterable[Rule]] = {
     pb.EmbedRequest: (count("inputs"), float_type("data_type")),
     pb.EmbedStreamRequest: (ids, float_type("options.data_type")),
     pb.ScoreRequest: (count("queries"), candidates_or_label_set, templates, pairwise),
     pb.ListModelsRequest: (),
+    moderation_pb2.ModerateRequest: (count("inputs"), policy_named, whole_vectors),
+    moderation_pb2.ListPoliciesRequest: (),
 }

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from diptych.concepts import EmbeddedPolicy
 from diptych.contract import ModelSpec
 from diptych.encoder import Encoder
 from diptych.engines.base import Engine
@@ -22,11 +23,13 @@ class Served:
         encoder: Encoder,
         engine: Engine,
         label_sets: dict[str, EmbeddedLabels],
+        policies: dict[str, EmbeddedPolicy],
     ) -> None:
         self.spec = spec
         self.encoder = encoder
         self.engine = engine
         self.label_sets = label_sets
+        self.policies = policies  # replaced as a whole when the files change
         self._calls = 0
         self._unused = asyncio.Event()
         self._unused.set()
@@ -34,6 +37,14 @@ class Served:
     def labels(self, name: str) -> EmbeddedLabels:
         if (found := self.label_sets.get(name)) is None:
             raise NotFound(f"label_set {name!r} is not served; there are: {_list(self.label_sets)}")
+        return found
+
+    def policy(self, name: str) -> EmbeddedPolicy:
+        if (found := self.policies.get(name)) is None:
+            raise NotFound(
+                f"policy {name!r} is not served with model {self.spec.name!r}; "
+                f"there are: {_list(self.policies)}"
+            )
         return found
 
     @contextmanager

@@ -16,9 +16,12 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from diptych.admission import Admission
 from diptych.decoding import Decoders
+from diptych.gateway.entrance import Entrance
 from diptych.gateway.health import Health
 from diptych.gateway.interceptors import Calls
+from diptych.gateway.moderating import ModerationServicer
 from diptych.gateway.opening import EngineFor, Opener, open_engine
+from diptych.gateway.policing import Policing
 from diptych.gateway.rollout import Rollout, served_names
 from diptych.gateway.rules import Limits
 from diptych.gateway.served import Catalog
@@ -26,10 +29,12 @@ from diptych.gateway.servicers import EmbeddingServicer
 from diptych.metrics import Metrics
 from diptych.preprocess.images import ImageLimits
 from diptych.settings import Settings, cores
-from diptych.v1 import embedding_pb2 as pb
-from diptych.v1 import embedding_pb2_grpc as rpc
+from diptych.v1 import embedding_pb2, embedding_pb2_grpc, moderation_pb2, moderation_pb2_grpc
 
-SERVICES = [pb.DESCRIPTOR.services_by_name["EmbeddingService"].full_name]
+SERVICES = [
+    embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].full_name,
+    moderation_pb2.DESCRIPTOR.services_by_name["ModerationService"].full_name,
+]
 
 _MAX_STREAMS = 256  # calls at once on one connection; more wait at the caller
 _CONNECTION_AGE_MS = 5 * 60 * 1000  # then callers look up the addresses anew and find new pods
@@ -48,15 +53,20 @@ class Running:
 
 @asynccontextmanager
 async def gateway(
-    settings: Settings, engine_for: EngineFor = open_engine
+    settings: Settings,
+    engine_for: EngineFor = open_engine,
+    *,
+    look: asyncio.Event | None = None,
 ) -> AsyncIterator[Running]:
     """A running gateway, warmed and SERVING.
+
+    It looks for new versions and changed policies every `refresh_s`, and when `look` is set.
 
     On exit, in this order: health turns NOT_SERVING, new calls are refused, open calls get
     `drain_s` to finish, batching stops, engines are released.
 
     Raises:
-        BadRepository: the model repository or a label set cannot be served.
+        BadRepository: the model repository, a label set or a policy cannot be served.
         NotFound: a model named in the settings is not there.
         EngineError: the engine is away, or does not answer as the reference did.
         OSError: a port is taken.
@@ -66,15 +76,16 @@ async def gateway(
         max_inputs=settings.max_waiting_inputs, max_bytes=settings.max_waiting_bytes
     )
     metrics.inside.set_function(lambda: admission.inputs)
-    servicer = EmbeddingServicer(catalog, admission, limits)
+    entrance, policing = Entrance(catalog, admission, limits), Policing(settings.policies, metrics)
     health = Health(catalog, SERVICES, metrics)
     async with AsyncExitStack() as stack:
         decoders = Decoders(settings.decoders or cores())
         await stack.enter_async_context(decoders.serving())
-        opener = Opener(settings, limits, decoders, metrics, engine_for)
-        await stack.enter_async_context(_rolling(settings, opener, catalog, metrics))
+        opener = Opener(settings, limits, decoders, policing, metrics, engine_for)
+        rollout = Rollout(settings.repository, opener, catalog, policing, metrics)
+        await stack.enter_async_context(_rolling(settings, rollout, look or asyncio.Event()))
         metrics_address = stack.enter_context(_metrics_server(settings, metrics))
-        listening = _listening(settings, servicer, health, metrics)
+        listening = _listening(settings, entrance, health, metrics)
         address = await stack.enter_async_context(listening)
         yield Running(address, metrics_address, catalog)
 
@@ -85,6 +96,13 @@ def told_to_stop() -> asyncio.Event:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
+    return told
+
+
+def told_to_look() -> asyncio.Event:
+    """Set by SIGHUP from now on."""
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, told.set)
     return told
 
 
@@ -101,14 +119,13 @@ def _limits(settings: Settings) -> Limits:
 
 @asynccontextmanager
 async def _rolling(
-    settings: Settings, opener: Opener, catalog: Catalog, metrics: Metrics
+    settings: Settings, rollout: Rollout, look: asyncio.Event
 ) -> AsyncIterator[None]:
-    """The models open in `catalog`, and new versions of them taken up."""
-    root = settings.repository
-    rollout = Rollout(root, opener, catalog, metrics)
+    """The models open, and new versions of them and changed policies taken up."""
     try:
-        await rollout.start(await asyncio.to_thread(served_names, root, settings.model))
-        async with _background(rollout.watch(settings.refresh_s)):
+        names = await asyncio.to_thread(served_names, settings.repository, settings.model)
+        await rollout.start(names)
+        async with _background(rollout.watch(settings.refresh_s, look)):
             yield
     finally:
         await rollout.stop()
@@ -142,12 +159,15 @@ def _metrics_server(settings: Settings, metrics: Metrics) -> Iterator[str | None
 
 @asynccontextmanager
 async def _listening(
-    settings: Settings, servicer: EmbeddingServicer, health: Health, metrics: Metrics
+    settings: Settings, entrance: Entrance, health: Health, metrics: Metrics
 ) -> AsyncIterator[str]:
     calls = Calls(metrics)
     server = grpc.aio.server(interceptors=[calls], options=_options(settings))
     await health.start()
-    rpc.add_EmbeddingServiceServicer_to_server(servicer, server)
+    embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(EmbeddingServicer(entrance), server)
+    moderation_pb2_grpc.add_ModerationServiceServicer_to_server(
+        ModerationServicer(entrance, metrics), server
+    )
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     if settings.reflection:
         names = [*SERVICES, HEALTH_SERVICE, reflection.SERVICE_NAME]

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import math
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf.message import Message
-
-from diptych.admission import Admission
 from diptych.contract import Priority
 from diptych.encoder import Reading
-from diptych.errors import DeadlinePassed
-from diptych.gateway.rules import Limits, check
-from diptych.gateway.served import Catalog, Served
+from diptych.gateway.entrance import Entrance
+from diptych.gateway.served import Served
 from diptych.gateway.stream import Stream
 from diptych.gateway.translate import (
     MEASURES,
@@ -27,7 +20,6 @@ from diptych.gateway.translate import (
     from_timings,
     to_inputs,
     to_measure,
-    to_reading,
 )
 from diptych.scorer import Scored, score_all, score_label_set, score_pairwise
 from diptych.v1 import embedding_pb2 as pb
@@ -40,16 +32,14 @@ if TYPE_CHECKING:  # generic in the stubs, not at run time
 
 
 class EmbeddingServicer(rpc.EmbeddingServiceServicer):
-    def __init__(self, catalog: Catalog, admission: Admission, limits: Limits) -> None:
-        self._catalog = catalog
-        self._admission = admission
-        self._limits = limits
+    def __init__(self, entrance: Entrance) -> None:
+        self._entrance = entrance
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
-        check(request, self._limits)
-        model, reading = self._opened(request.options, context, Priority.INTERACTIVE)
+        self._entrance.check(request)
+        model, reading = self._entrance.opened(request.options, context, Priority.INTERACTIVE)
         inputs = to_inputs(request.inputs)
-        with model.in_use(), self._admit(request, len(inputs), reading):
+        with model.in_use(), self._entrance.admit(request, len(inputs), reading):
             places = [f"inputs[{index}]" for index in range(len(inputs))]
             outcomes = await model.encoder.embed_all(inputs, reading, places)
         data_type = request.data_type or pb.DATA_TYPE_FLOAT32
@@ -68,19 +58,21 @@ class EmbeddingServicer(rpc.EmbeddingServiceServicer):
         first = await anext(request_iterator, None)
         if first is None:  # a stream that ended before it began
             return
-        check(first, self._limits)
+        self._entrance.check(first)
         options = first.options
-        model, reading = self._opened(options.options, context, Priority.BULK)
-        stream = Stream(model, reading, options.data_type, self._admission, self._limits)
+        model, reading = self._entrance.opened(options.options, context, Priority.BULK)
+        stream = Stream(
+            model, reading, options.data_type, self._entrance.admission, self._entrance.limits
+        )
         with model.in_use():
             await stream.answer(first, request_iterator, context.write)
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
-        check(request, self._limits)
-        model, reading = self._opened(request.options, context, Priority.INTERACTIVE)
+        self._entrance.check(request)
+        model, reading = self._entrance.opened(request.options, context, Priority.INTERACTIVE)
         measure = to_measure(request.measure, model.spec)
         count = len(request.queries) + len(request.candidates) * max(1, len(request.templates))
-        with model.in_use(), self._admit(request, count, reading):
+        with model.in_use(), self._entrance.admit(request, count, reading):
             scored = await self._score(request, model, reading, measure)
         return pb.ScoreResponse(
             space=from_space(model.spec, reading.dimensions),
@@ -93,8 +85,8 @@ class EmbeddingServicer(rpc.EmbeddingServiceServicer):
     async def ListModels(
         self, request: pb.ListModelsRequest, context: Context
     ) -> pb.ListModelsResponse:
-        models = [from_served(model) for model in self._catalog]
-        return pb.ListModelsResponse(models=models, limits=from_limits(self._limits))
+        models = [from_served(model) for model in self._entrance.catalog]
+        return pb.ListModelsResponse(models=models, limits=from_limits(self._entrance.limits))
 
     async def _score(
         self, request: pb.ScoreRequest, model: Served, reading: Reading, measure: pb.Measure
@@ -120,19 +112,3 @@ class EmbeddingServicer(rpc.EmbeddingServiceServicer):
             measure=kind,
             top_k=request.top_k,
         )
-
-    def _admit(
-        self, request: Message, inputs: int, reading: Reading
-    ) -> AbstractContextManager[None]:
-        return self._admission.enter(inputs, request.ByteSize(), reading.priority)
-
-    def _opened(
-        self, options: pb.Options, context: Context, usual: Priority
-    ) -> tuple[Served, Reading]:
-        """The model a call names, and how its inputs are to be read, if there is time at all."""
-        left_s = context.time_remaining()
-        deadline = math.inf if left_s is None else asyncio.get_running_loop().time() + left_s
-        if left_s is not None and left_s <= 0:
-            raise DeadlinePassed("the deadline passed on arrival")
-        model = self._catalog.get(options.model, options.expected_fingerprint)
-        return model, to_reading(options, model.spec, deadline, usual)

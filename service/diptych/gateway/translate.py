@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from diptych.contract import ModelSpec, Priority, Vector
 from diptych.encoder import Embedded, Input, Outcome, Reading
@@ -29,6 +30,16 @@ _FLOATS = {pb.DATA_TYPE_FLOAT32: "<f4", pb.DATA_TYPE_FLOAT16: "<f2"}
 def to_inputs(messages: Iterable[pb.Input]) -> list[Input | BadInput]:
     """Each input, or what is wrong with it as it stands in the message."""
     return [_to_input(message) for message in messages]
+
+
+def to_pixels(tensor: pb.Tensor) -> npt.NDArray[np.uint8] | BadInput:
+    """The array, or what is wrong with it as it stands in the message."""
+    if tensor.data_type != pb.DATA_TYPE_UINT8:
+        return BadInput.at("pixels.data_type", "must be DATA_TYPE_UINT8")
+    if len(tensor.data) != math.prod(tensor.shape):
+        found = f"{len(tensor.data)} bytes for shape {list(tensor.shape)}"
+        return BadInput.at("pixels.data", f"{found}: one byte a value is needed")
+    return np.frombuffer(tensor.data, np.uint8).reshape(tensor.shape)
 
 
 def to_reading(options: pb.Options, spec: ModelSpec, deadline: float, usual: Priority) -> Reading:
@@ -134,13 +145,7 @@ def _to_input(message: pb.Input) -> Input | BadInput:
         return message.text
     if kind is None:
         return BadInput.at("kind", "one of image, text and pixels is required")
-    tensor = message.pixels
-    if tensor.data_type != pb.DATA_TYPE_UINT8:
-        return BadInput.at("pixels.data_type", "must be DATA_TYPE_UINT8")
-    if len(tensor.data) != math.prod(tensor.shape):
-        found = f"{len(tensor.data)} bytes for shape {list(tensor.shape)}"
-        return BadInput.at("pixels.data", f"{found}: one byte a value is needed")
-    return np.frombuffer(tensor.data, np.uint8).reshape(tensor.shape)
+    return to_pixels(message.pixels)
 
 
 def _to_bytes(values: Vector, data_type: pb.DataType) -> bytes:
