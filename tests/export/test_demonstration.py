@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from diptych import repository
+from diptych_export.data import shapes
 from diptych_export.data.scenes import HELD_OUT, PAIRS
 from diptych_export.evaluate import NAME, measure
 
@@ -61,6 +62,18 @@ def test_a_demonstration_of_a_few_steps_is_trained_exported_and_measured(tmp_pat
     assert (tmp_path / "run/checkpoints/0000002/open_clip_model.safetensors").is_file()
     spec = repository.load(tmp_path / "repository", NAME).spec
     assert "--steps 2 --seed 0" in spec.source
+
+    done = run("demo", "--steps", "3", *where)
+    assert done.returncode == 1
+    assert "was begun with --steps 2, cannot go on with 3" in done.stderr
+
+
+def test_lessons_come_in_batches_of_their_own(tmp_path: Path) -> None:
+    done = run("train", "--model", "shapes", "--data", "lessons", "--out", str(tmp_path / "run"))
+    assert done.returncode == 1
+    assert f"lessons need --batch {shapes.LESSON}" in done.stderr
+    told = run("train", "--help").stdout.replace("│", " ")
+    assert f"batches of {shapes.LESSON}" in " ".join(told.split())
 
 
 @pytest.mark.parametrize(
