@@ -25,9 +25,9 @@ class Rollout:
 
     A version that appears is opened beside the one served, proved by its canary, and put in its
     place at once for both towers. The old one closes when its last call has ended. A version that
-    cannot be opened is reported and left alone. The way back is the old version under a new number,
-    or, where nothing else serves from the repository, removing the newest one. One
-    to which a policy in use would be lost counts as such.
+    cannot be opened is reported and left alone, and so is one to which a policy in use would be
+    lost. The way back is the old version under a new number, or, where nothing else serves from
+    the repository, removing the newest one.
 
     Policies that change are taken up by the same watch, so that the two never cross.
     """
