@@ -36,8 +36,7 @@ from diptych import repository
 from diptych_export import triton_config
 from diptych_export.triton_config import Placement
 
-CALM_S = 2.0  # under load, between a return and the next injury
-STOP_S = 5.0
+CALM_S, STOP_S = 2.0, 5.0  # between a return and the next injury; from SIGSTOP to SIGCONT
 NOTICED_S, BACK_S = 2.0, 5.0  # the promises
 
 
@@ -127,6 +126,8 @@ async def one(
     number: int, injury: str, storm: Storm, triton: Triton, callers: Callers, health: Health
 ) -> None:
     """One injury, and the return."""
+    while not members(triton.pid):  # the last injury killed it late
+        await triton.born(triton.births + 1)
     group, births, injured = triton.pid, triton.births, time.monotonic()
     if injury == "stop":
         os.killpg(group, signal.SIGSTOP)
@@ -227,8 +228,7 @@ class Health:
         self._address = address
         self._changed = asyncio.Condition()
         self._status = 0
-        self.since = 0.0
-        self.fell = 0.0  # when it was last said to be NOT_SERVING
+        self.since = self.fell = 0.0  # the latter: when it was last said to be NOT_SERVING
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:

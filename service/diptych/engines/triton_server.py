@@ -31,6 +31,7 @@ _GRACE_S = 5  # for open calls, when told to stop; a dead stub would make Triton
 _LAST_WORDS_S = 3  # that a server which cannot start takes to say why
 _POLL_S = 0.1
 _DEAD, _STOPPED = "Z", "T"  # in proc(5)
+_LISTENS = "Started GRPCInferenceService"
 _COMPLAINT = re.compile(r"^E\d{4} (?!.*CudaDriver)|^error: |UNAVAILABLE|Error")
 
 # Triton stops by itself when its parent dies, and takes its stubs and shared memory along. Set by
@@ -120,7 +121,7 @@ async def tritonserver(
 
 
 class _Crashed(Exception):
-    """It was not refused anything: a signal ended it."""
+    """It was not refused anything: a signal ended it, or it lost a stub that was well."""
 
 
 @asynccontextmanager
@@ -199,7 +200,9 @@ async def _until_ready(
         await asyncio.sleep(_POLL_S)
     if process.returncode is not None:
         happened = f"exited with status {process.returncode}"
-    kind = _Crashed if (process.returncode or 0) < 0 else EngineUnavailable
+    # Once it listens its models are loaded, and what ends it then is no fault of theirs.
+    is_accident = (process.returncode or 0) < 0 or _has_listened(log)
+    kind = _Crashed if is_accident else EngineUnavailable
     raise kind(f"tritonserver {happened}; {log} says:\n{_complaints(log)}")
 
 
@@ -213,6 +216,10 @@ async def _is_ready(address: str, name: str) -> bool:
         except grpc.aio.AioRpcError:
             return False
     return bool(ready.ready) and about.name == name
+
+
+def _has_listened(log: Path) -> bool:
+    return _LISTENS in log.read_text(errors="replace")
 
 
 def _complaints(log: Path) -> str:
