@@ -1,6 +1,7 @@
 """Pictures for tests and for `make demo`: drawn plainly, not by what drew the training set.
 
-`python -m tests.drawing` writes the ones that are shipped into tests/pictures.
+`python -m tests.drawing` writes the ones that are shipped into tests/pictures and beside the
+demonstration's policy.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 PICTURES = Path(__file__).parent / "pictures"
+JUDGED = Path(__file__).parents[1] / "deploy/examples/policies/pictures"
 
 
 def circle(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, colour: str) -> None:
@@ -87,7 +89,25 @@ def shipped() -> dict[str, bytes]:
     return pictures
 
 
+def judged() -> dict[str, bytes]:
+    """The examples of the demonstration's policy, by file name."""
+    pictures: dict[str, bytes] = {}
+    for name, radius in (("small", 40), ("large", 90)):
+        image, draw = canvas()
+        triangle(draw, 128, 136, radius, "red")
+        pictures[f"{name}_red_triangle.png"] = encoded(image)
+    image, draw = canvas()
+    triangle(draw, 66, 128, 46, "green")
+    circle(draw, 192, 128, 40, "red")
+    pictures["green_triangle_beside_red_circle.png"] = encoded(image)
+    image, draw = canvas()
+    star(draw, 128, 128, 80, "red")
+    pictures["red_star.png"] = encoded(image)
+    return pictures
+
+
 if __name__ == "__main__":
-    PICTURES.mkdir(exist_ok=True)
-    for name, data in shipped().items():
-        (PICTURES / name).write_bytes(data)
+    for folder, drawn in ((PICTURES, shipped()), (JUDGED, judged())):
+        folder.mkdir(exist_ok=True)
+        for name, data in drawn.items():
+            (folder / name).write_bytes(data)

@@ -19,6 +19,13 @@ FLOORS = [
     ["diptych_export.*"],  # with steps of its own
     ["diptych.__main__"],
     ["diptych.cli"],
+    ["diptych.commands.moderate", "diptych.commands.policy"],
+    ["diptych.commands.common"],
+    ["diptych.commands.job"],
+    ["diptych.job.progress"],
+    ["diptych.job.destination", "diptych.job.launch"],
+    ["diptych.job.run"],
+    ["diptych.job.embedders"],
     ["diptych.gateway.server", "diptych.gateway.workers", "diptych.demo"],
     [
         "diptych.gateway.servicers",
@@ -50,8 +57,11 @@ FLOORS = [
     ],
     ["diptych.client_moderation"],
     ["diptych.client_channel", "diptych.wire_moderation"],
+    ["diptych.job.cutting", "diptych.job.shards", "diptych.job.preview"],
+    ["diptych.job.sources", "diptych.job.manifest"],
+    ["diptych.job.plan", "diptych.job.items"],
     ["diptych.job.tars", "diptych.job.tables"],
-    ["diptych.job.places"],
+    ["diptych.job.places", "diptych.job.files"],
     [
         "diptych.engines.embedded",
         "diptych.engines.triton",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -12,13 +11,26 @@ from typing import Annotated, Any
 
 import cyclopts
 import uvloop
-from cyclopts import Parameter, Token
+from cyclopts import Parameter
 from cyclopts.types import ExistingFile
-from rich.console import Console
 from rich.table import Table
 
 from diptych import settings, wire
 from diptych.client import Client
+from diptych.commands import policy
+from diptych.commands.common import (
+    Address,
+    AsJson,
+    ModelName,
+    error_record,
+    exit_on_errors,
+    image_file,
+    in_order,
+    kind_and_value,
+    out,
+    print_line,
+)
+from diptych.commands.moderate import moderate
 from diptych.demo import PICTURES, run_demo
 from diptych.engines.triton_supervisor import run_triton
 from diptych.errors import DiptychError
@@ -33,13 +45,8 @@ app = cyclopts.App(
 )
 server = cyclopts.App(name="serve", config=cyclopts.config.Env(settings.PREFIX, command=False))
 app.command(server)
-out = Console(highlight=False)
-
-Address = Annotated[str, Parameter(help="HOST:PORT of a running gateway.")]
-AsJson = Annotated[
-    bool, Parameter(name="--json", negative="", help="One JSON object per line, for programs.")
-]
-ModelName = Annotated[str, Parameter(help="Which model; by default the server's own default.")]
+app.command(moderate)
+app.command(policy.app)
 
 
 def main() -> None:
@@ -54,22 +61,6 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def _in_order(_: type, tokens: Sequence[Token]) -> list[str]:
-    """Both options in one list, so that their order on the command line is kept."""
-    return [f"{token.keyword}={token.value}" for token in tokens]
-
-
-def _kind_and_value(item: str) -> tuple[str, str]:
-    kind, _, value = item.partition("=")
-    return kind.removeprefix("--"), value
-
-
-def _file(path: str) -> Path:
-    if not Path(path).is_file():
-        raise ValueError(f"--image {path}: no such file")
-    return Path(path)
 
 
 @server.default
@@ -94,7 +85,7 @@ def embed(
         Parameter(
             name=["--image", "--text"],
             negative="",
-            converter=_in_order,
+            converter=in_order,
             help="An image file, or a text. Repeat either, in any order.",
         ),
     ],
@@ -108,19 +99,19 @@ def embed(
 
     Example: diptych embed --address localhost:50051 --image cat.jpg --text "a cat" --json
     """
-    pairs = [_kind_and_value(item) for item in inputs]
-    items = [_file(value) if kind == "image" else value for kind, value in pairs]
+    pairs = [kind_and_value(item) for item in inputs]
+    items = [image_file(value) if kind == "image" else value for kind, value in pairs]
     with Client(address) as client:
         reply = client.embed(items, Options(model=model, truncate=truncate))
     for (kind, value), result in zip(pairs, reply.results, strict=True):
         head = {"kind": kind, "input": value}
         if isinstance(result, DiptychError):
-            _print_line({**head, **_error(result)}, as_json)
+            print_line({**head, **error_record(result)}, as_json)
             continue
         body = {"embedding": result.tolist()} if as_json else {"embedding": _glimpse(result)}
         space = {"model": reply.space.model, "fingerprint": reply.space.fingerprint}
-        _print_line({**head, **body, **space}, as_json)
-    _exit_on_errors(reply.results)
+        print_line({**head, **body, **space}, as_json)
+    exit_on_errors(reply.results)
 
 
 @app.command
@@ -157,8 +148,8 @@ def score(
         )
     names = reply.labels or text
     for path, result in zip(image, reply.results, strict=True):
-        _print_line({"query": str(path), **_scores(result, names)}, as_json)
-    _exit_on_errors(reply.results)
+        print_line({"query": str(path), **_scores(result, names)}, as_json)
+    exit_on_errors(reply.results)
 
 
 @app.command
@@ -173,7 +164,7 @@ def models(*, address: Address, as_json: AsJson = False) -> None:
     for found in info.models:
         space = found.space
         if as_json:
-            _print_line(wire.as_dict(found), as_json)
+            print_line(wire.as_dict(found), as_json)
         table.add_row(
             space.model,
             str(space.version),
@@ -264,26 +255,10 @@ def _introduce(running: Running, options: Settings) -> None:
 
 def _scores(result: Ranked | DiptychError, names: Sequence[str]) -> dict[str, Any]:
     if isinstance(result, DiptychError):
-        return _error(result)
+        return error_record(result)
     best = zip(result.candidates, result.values.tolist(), strict=True)
     return {"scores": {names[candidate]: value for candidate, value in best}}
 
 
-def _error(error: DiptychError) -> dict[str, Any]:
-    return {"error": {"code": wire.code_name(error), "message": str(error)}}
-
-
 def _glimpse(vector: Vectors) -> str:
     return "[" + ", ".join(f"{value:.4f}" for value in vector[:4]) + f", … {len(vector)} in all]"
-
-
-def _print_line(record: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(record, ensure_ascii=False))  # noqa: T201 (rich would wrap it)
-    else:
-        out.print("  ".join(f"{key}: {value}" for key, value in record.items()), soft_wrap=True)
-
-
-def _exit_on_errors(results: Sequence[object]) -> None:
-    if any(isinstance(result, DiptychError) for result in results):
-        sys.exit(1)

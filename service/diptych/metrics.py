@@ -33,8 +33,8 @@ class MethodMetrics:
 class Metrics:
     """Names of calls follow go-grpc-middleware, so that existing dashboards know them."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.registry = registry
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
         method = ["grpc_type", "grpc_service", "grpc_method"]
         self.started = Counter(
             "grpc_server_started_total", "Calls begun.", method, registry=registry

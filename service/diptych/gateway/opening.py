@@ -18,6 +18,7 @@ from diptych.gateway.rules import Limits
 from diptych.gateway.served import Served
 from diptych.labels import embed_label_set, read_label_sets
 from diptych.metrics import Metrics
+from diptych.preprocess.images import ImageLimits
 from diptych.preprocess.text import TextTokenizer
 from diptych.repository import ModelFiles
 from diptych.settings import Settings, cores
@@ -50,6 +51,17 @@ async def open_engine(files: ModelFiles, settings: Settings, wait_s: float) -> E
         threads=settings.threads or cores(),
         provider=settings.provider,
         precision=settings.precision,
+    )
+
+
+def limits_of(settings: Settings) -> Limits:
+    return Limits(
+        inputs=settings.max_inputs,
+        request_bytes=settings.max_request_bytes,
+        text_characters=settings.max_text_characters,
+        stream_inputs=settings.stream_inputs,
+        templated_texts=settings.max_waiting_inputs,
+        image=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
     )
 
 

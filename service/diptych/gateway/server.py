@@ -12,7 +12,7 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 from grpc_reflection.v1alpha import reflection
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import start_http_server
 
 from diptych.admission import Admission
 from diptych.decoding import Decoders
@@ -20,14 +20,12 @@ from diptych.gateway.entrance import Entrance
 from diptych.gateway.health import Health
 from diptych.gateway.interceptors import Calls
 from diptych.gateway.moderating import ModerationServicer
-from diptych.gateway.opening import EngineFor, Opener, open_engine
+from diptych.gateway.opening import EngineFor, Opener, limits_of, open_engine
 from diptych.gateway.policing import Policing
 from diptych.gateway.rollout import Rollout, served_names
-from diptych.gateway.rules import Limits
 from diptych.gateway.served import Catalog
 from diptych.gateway.servicers import EmbeddingServicer
 from diptych.metrics import Metrics
-from diptych.preprocess.images import ImageLimits
 from diptych.settings import Settings, cores
 from diptych.v1 import embedding_pb2, embedding_pb2_grpc, moderation_pb2, moderation_pb2_grpc
 
@@ -71,7 +69,7 @@ async def gateway(
         EngineError: the engine is away, or does not answer as the reference did.
         OSError: a port is taken.
     """
-    metrics, catalog, limits = Metrics(CollectorRegistry()), Catalog(), _limits(settings)
+    metrics, catalog, limits = Metrics(), Catalog(), limits_of(settings)
     admission = Admission(
         max_inputs=settings.max_waiting_inputs, max_bytes=settings.max_waiting_bytes
     )
@@ -104,17 +102,6 @@ def told_to_look() -> asyncio.Event:
     told = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, told.set)
     return told
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        inputs=settings.max_inputs,
-        request_bytes=settings.max_request_bytes,
-        text_characters=settings.max_text_characters,
-        stream_inputs=settings.stream_inputs,
-        templated_texts=settings.max_waiting_inputs,
-        image=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
-    )
 
 
 @asynccontextmanager
