@@ -74,7 +74,7 @@ def test_people_get_lines_and_tables(address: str, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert "INVALID_ARGUMENT" in done.stdout
-    assert "verdict: pass  severity: 0  concepts: red-triangle" in done.stdout
+    assert "verdict: pass  severity: 0  concepts: red-triangle in the image" in done.stdout
     listed = diptych("policy", "list", "--address", address)
     assert SHAPES.spec.fingerprint[:12] in listed.stdout
     [policy] = lines(diptych("policy", "list", "--address", address, "--json"))

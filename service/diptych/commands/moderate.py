@@ -96,5 +96,8 @@ def _judged(found: Judgement, as_json: bool) -> dict[str, Any]:
     head = {"verdict": found.verdict, "severity": found.severity}
     if as_json:
         return {**head, "concepts": [asdict(one) for one in found.concepts]}
-    scores = [f"{one.concept} {one.score:.3f} of {one.threshold:.3f}" for one in found.concepts]
+    scores = [
+        f"{one.concept} in the {one.part} {one.score:.3f} of {one.threshold:.3f}"
+        for one in found.concepts
+    ]
     return {**head, "concepts": ", ".join(scores) or "none"}
