@@ -47,6 +47,10 @@ server = cyclopts.App(name="serve", config=cyclopts.config.Env(settings.PREFIX, 
 app.command(server)
 app.command(moderate)
 app.command(policy.app)
+# Found when it is asked for: it needs the extra [job].
+app.command("diptych.commands.job:app", name="job", help="Embed data sets, whatever happens.")
+
+_OF_JOBS = ("fsspec", "pyarrow")
 
 
 def main() -> None:
@@ -56,6 +60,10 @@ def main() -> None:
         app()
     except (DiptychError, OSError) as exc:
         sys.exit(f"diptych: {exc}")  # status 1
+    except ModuleNotFoundError as exc:
+        if exc.name not in _OF_JOBS:
+            raise
+        sys.exit(f"diptych: {exc.name} is not installed: pip install 'diptych[job]'")
     except ValueError as exc:  # a setting out of range, or unknown
         print(f"diptych: {exc}", file=sys.stderr)  # noqa: T201 (rich would colour it)
         sys.exit(2)

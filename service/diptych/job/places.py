@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from collections.abc import Iterator
 from glob import glob, has_magic
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import fsspec
 
@@ -31,6 +32,30 @@ def expand(pattern: str) -> list[str]:
     return found
 
 
+class Found(NamedTuple):
+    """One file, and whether its folder was named rather than itself."""
+
+    name: str  # what `open_binary` takes
+    bytes: int | None  # None: the place does not tell
+    in_folder: bool
+
+
+def find(pattern: str) -> Iterator[Found]:
+    """Every file that `pattern` names, always in the same order: a file, a folder with all that
+    lies under it, or a glob (`*`, `?`, `[…]`, `**`), each after braces as in `expand`.
+
+    Of a local folder, no more than one folder's names are in memory.
+
+    Raises:
+        BadData: nothing is there.
+    """
+    for place in _unbraced(pattern):
+        try:
+            yield from _find_remote(place) if "://" in place else _find_local(place)
+        except (OSError, ImportError) as error:
+            raise BadData(f"{place}: {_first_line(error)}") from error
+
+
 def open_binary(place: str) -> IO[bytes]:
     """A stream of a local file or a URL, decompressed as its name says.
 
@@ -49,6 +74,44 @@ def beside(place: str, name: str) -> str:
     if "://" in name or posixpath.isabs(name):
         return name
     return posixpath.join(posixpath.dirname(place), name)
+
+
+def _find_local(place: str) -> Iterator[Found]:
+    names = sorted(glob(place, recursive=True)) if has_magic(place) else [place]
+    for name in names:
+        if os.path.isdir(name):
+            yield from _walk(name)
+        elif os.path.exists(name):
+            yield Found(name, os.path.getsize(name), in_folder=False)
+        else:
+            raise BadData(f"{place}: no such file")
+    if not names:
+        raise BadData(f"{place}: no such file")
+
+
+def _walk(folder: str) -> Iterator[Found]:
+    with os.scandir(folder) as entries:
+        ordered = sorted(entries, key=lambda entry: entry.name)
+    for entry in ordered:
+        if entry.is_dir():
+            yield from _walk(entry.path)
+        else:
+            yield Found(entry.path, entry.stat().st_size, in_folder=True)
+
+
+def _find_remote(place: str) -> Iterator[Found]:
+    system, path = fsspec.core.url_to_fs(place)
+    if "*" in path or "[" in path:
+        infos, is_folder = system.glob(path, detail=True), False
+    elif system.isdir(path):
+        infos, is_folder = system.find(path, detail=True), True
+    else:
+        infos, is_folder = {path: system.info(path)}, False
+    found = [(name, info) for name, info in sorted(infos.items()) if info["type"] == "file"]
+    if not found:
+        raise BadData(f"{place}: no such file")
+    for name, info in found:
+        yield Found(system.unstrip_protocol(name), info.get("size"), is_folder)
 
 
 def _unbraced(pattern: str) -> Iterator[str]:
@@ -74,7 +137,7 @@ def _globbed(place: str) -> list[str]:
 
 def _compression(place: str) -> Any:
     # Not "infer" for all: tarfile finds out by itself, and .zip is an archive, not a stream.
-    return "infer" if re.search(r"\.(csv|tsv)\.\w+$", place) else None
+    return "infer" if re.search(r"\.(csv|tsv|jsonl|ndjson)\.\w+$", place) else None
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,189 @@
+"""A job's workers: one in this process, or several of their own, until nothing is left to do."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import DiptychError, EngineUnavailable
+from diptych.job.embedders import EngineChoice, embedder
+from diptych.job.plan import Job
+from diptych.job.run import Share, Worker
+from diptych.settings import cores
+
+_REMOTE_THREADS = 16  # that wait for a network, not for a core
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What one worker is told."""
+
+    destination: Path
+    job: Job
+    choice: EngineChoice
+    share: Share
+
+
+class Counts:
+    """How many inputs have been embedded and rejected in this run, by all workers."""
+
+    def __init__(self, context: Any, workers: int) -> None:
+        # Each writes its own two. Shared memory is a file, on a disk that may be full.
+        several = workers > 1
+        self._numbers = context.Array("q", 2 * workers, lock=False) if several else [0, 0]
+
+    def tally(self, worker: int) -> Callable[[int, int], None]:
+        def add(ok: int, rejected: int) -> None:
+            self._numbers[2 * worker] += ok
+            self._numbers[2 * worker + 1] += rejected
+
+        return add
+
+    def totals(self) -> tuple[int, int]:
+        numbers = list(self._numbers)
+        return sum(numbers[::2]), sum(numbers[1::2])
+
+
+def run(running: Running, say: Say, watch: Callable[[Counts], None]) -> None:
+    """Run `running.share.workers` workers until this machine's share is done; `watch` is called
+    twice a second.
+
+    A worker that dies is not replaced: the others take over what it had.
+
+    Raises:
+        DiptychError: why the only worker, or the last of several, could not go on.
+    """
+    context = multiprocessing.get_context("spawn")
+    counts = Counts(context, running.share.workers)
+    with _watching(counts, watch):
+        if running.share.workers == 1:
+            _work(running, counts.tally(0))
+        else:
+            _run_several(running, counts, context, say)
+
+
+def _work(running: Running, tally: Callable[[int, int], None]) -> None:
+    asyncio.run(_work_async(running, tally))
+
+
+async def _work_async(running: Running, tally: Callable[[int, int], None]) -> None:
+    choice, job = running.choice, running.job
+    threads = choice.settings.decoders or max(1, cores() // running.share.workers)
+    if "://" in job.source:
+        threads = max(threads, _REMOTE_THREADS)
+    async with embedder(choice, job.wanted) as opened:
+        worker = Worker(
+            running.destination,
+            job,
+            opened,
+            share=running.share,
+            threads=threads,
+            tally=tally,
+        )
+        await worker.run()
+
+
+def _run_several(running: Running, counts: Counts, context: Any, say: Say) -> None:
+    workers = running.share.workers
+    threads = running.choice.settings.threads or max(1, cores() // workers)
+    settings = replace(running.choice.settings, threads=threads)
+    running = replace(running, choice=replace(running.choice, settings=settings))
+    processes, reports = [], []
+    for number in range(workers):
+        mine = replace(running, share=replace(running.share, worker=number))
+        hear, tell = context.Pipe(duplex=False)
+        process = context.Process(
+            target=_process, args=(mine, counts, tell), name=f"diptych-job-{number}"
+        )
+        process.start()
+        tell.close()
+        processes.append(process)
+        reports.append(hear)
+    try:
+        failure = _await_all(processes, reports, say)
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+    if failure is not None:
+        raise failure
+
+
+def _await_all(processes: list[Any], reports: list[Any], say: Say) -> DiptychError | None:
+    """The last worker's failure, if no worker came to the end of the work."""
+    failure: DiptychError | None = None
+    is_done = False
+    alive = {process.sentinel: number for number, process in enumerate(processes)}
+    while alive:
+        for sentinel in connection.wait(list(alive)):
+            number = alive.pop(sentinel)
+            processes[number].join()
+            status = processes[number].exitcode
+            if status == 0:
+                is_done = True
+                continue
+            failure = _reported(reports[number]) or EngineUnavailable(
+                f"worker {number} ended with status {status}"
+            )
+            rest = "the others go on with its work" if alive else "none is left"
+            say(f"worker {number}: {failure}; {rest}")
+    return None if is_done else failure
+
+
+def _reported(report: Any) -> DiptychError | None:
+    try:
+        return report.recv() if report.poll() else None
+    except EOFError:
+        return None
+
+
+def _process(running: Running, counts: Counts, tell: Any) -> None:
+    """The main of a worker process."""
+    _end_with_parent()
+    try:
+        _work(running, counts.tally(running.share.worker))
+    except DiptychError as error:
+        tell.send(type(error)(str(error)))
+        os._exit(1)
+    except KeyboardInterrupt:
+        os._exit(130)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+@contextmanager
+def _watching(counts: Counts, watch: Callable[[Counts], None]) -> Iterator[None]:
+    """`watch` called twice a second, on a thread, within this; and once at the end."""
+    ended = threading.Event()
+
+    def keep_watching() -> None:
+        while not ended.wait(0.5):
+            watch(counts)
+
+    thread = threading.Thread(target=keep_watching, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        watch(counts)
