@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from bench.traffic import Case, Kind
 
 
@@ -39,4 +41,7 @@ def _engine_s(kind: Kind, alone: dict[str, Any], best: bool) -> float:
     if kind != "text":
         return of(alone["image"])
     lengths: dict[str, float] = alone["lengths"]
-    return sum(share * of(alone["text"][length]) for length, share in lengths.items())
+    measured = sorted((int(length), of(batches)) for length, batches in alone["text"].items())
+    at, seconds = ([pair[side] for pair in measured] for side in (0, 1))
+    own = np.interp([int(length) for length in lengths], at, seconds)
+    return float(np.dot(own, list(lengths.values())))

@@ -26,7 +26,9 @@ def alone(found: dict[str, Any]) -> None:
     towers = Table("tower, by batch", *batches)
     towers.add_row("image", *(_ms(found["image"][rows]) for rows in batches))
     for length, own in found["text"].items():
-        towers.add_row(f"text of {length} tokens", *(_ms(own[rows]) for rows in batches))
+        towers.add_row(
+            f"text of {length} tokens", *(_ms(own[rows]) if rows in own else "" for rows in batches)
+        )
     _progress.print(towers)
 
 

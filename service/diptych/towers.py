@@ -32,9 +32,11 @@ class Towers:
         self._images: Batcher[Pixels, Vector] = Batcher(
             self._run_images, BatchLimits(max_batch), in_flight=engine.in_flight, digest=_digest
         )
+        # Texts are cheaper, and more of them are cut into better groups by length.
+        texts = max_batch if max_batch == 1 else 2 * max_batch
         self._texts: Batcher[Tokens, Vector] = Batcher(
             self._run_texts,
-            BatchLimits(max_batch, max_cost=max_batch * spec.text.context_length),
+            BatchLimits(texts, max_cost=texts * spec.text.context_length),
             in_flight=engine.in_flight,
             digest=_digest,
             cost=len,
