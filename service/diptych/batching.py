@@ -21,7 +21,8 @@ Result = TypeVar("Result")
 Run: TypeAlias = Callable[[list[Item], float], Awaitable[Iterable[Result]]]
 
 _BULK_SHARE = 8  # one place in so many is kept for bulk work
-_COLD_S = 5.0  # after the engine was away nothing is learnt: the next one is slow at first
+_COLD_S = 5.0  # after the engine was away or silent nothing is learnt: it is slow at first
+SLACK = 1.15  # of how long work is expected to take
 _PATIENCE = 3  # items that fail alone, one after another, before the engine itself is blamed
 
 
@@ -170,6 +171,7 @@ class Batcher(Generic[Item, Result]):
     def _fill(self, batch: list[_Entry[Item, Result]], priority: Priority, max_items: int) -> None:
         heap = self._waiting[priority]
         dearest = max((entry.cost for entry in batch), default=0.0)
+        soonest = min((entry.deadline for entry in batch), default=math.inf)
         now = asyncio.get_running_loop().time()
         while heap and len(batch) < max_items:
             entry = heap[0][-1]
@@ -179,6 +181,9 @@ class Batcher(Generic[Item, Result]):
             dearest = max(dearest, entry.cost)
             if batch and dearest * (len(batch) + 1) > self._limits.max_cost:
                 return
+            soonest = min(soonest, entry.deadline)
+            if batch and now + SLACK * self.pace_s * (len(batch) + 1) > soonest:
+                return  # a larger batch would end too late for one of its own
             if batch and (self._is_suspect(entry) or self._is_suspect(batch[0])):
                 return
             batch.append(heapq.heappop(heap)[-1])
@@ -186,7 +191,8 @@ class Batcher(Generic[Item, Result]):
     def _is_wanted(self, entry: _Entry[Item, Result], now: float) -> bool:
         if entry.reply.done():
             return False
-        if entry.deadline <= now:
+        # Where others wait, nothing is begun that could not end in time.
+        if entry.deadline <= now + (self.pace_s if len(self) > 1 else 0.0):
             entry.reply.set_exception(DeadlinePassed("the deadline passed in the queue"))
             return False
         if self._is_suspect(entry) and self._suspects.is_refused(self._digest_of(entry)):
@@ -225,6 +231,11 @@ class Batcher(Generic[Item, Result]):
                 self._suspects.engine_died([self._digest_of(entry) for entry in batch])
             self._paces.clear()
             self.pace_s, self._cold_until = 0.0, loop.time() + _COLD_S
+            _fail(batch, exc)
+            return
+        except DeadlinePassed as exc:
+            if self._finished < started:  # it may be busy, but then others would have had answers
+                self._cold_until = loop.time() + _COLD_S
             _fail(batch, exc)
             return
         except Exception as exc:  # whatever it is, it belongs to the callers, not to this loop

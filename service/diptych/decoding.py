@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 from diptych.batching import Batcher, BatchLimits
 from diptych.contract import Priority
+from diptych.threads import give_way
 
 Result = TypeVar("Result")
 
@@ -22,7 +23,9 @@ class Decoders:
     """
 
     def __init__(self, threads: int) -> None:
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._threads = ThreadPoolExecutor(
+            threads, thread_name_prefix="decode", initializer=give_way
+        )
         self._queue: Batcher[Callable[[], Any], Any] = Batcher(
             self._run, BatchLimits(max_items=1), in_flight=threads, digest=lambda work: b""
         )

@@ -18,6 +18,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from diptych.batching import SLACK
 from diptych.cache import Cache
 from diptych.contract import ModelSpec, Pixels, Priority, Tower, Vector
 from diptych.decoding import Decoders
@@ -192,9 +193,10 @@ class Encoder:
         if tower is Tower.IMAGE:
             pace_s = max(pace_s, self._decoders.pace_s)
         left_s = reading.deadline - asyncio.get_running_loop().time()
-        if ahead * pace_s > left_s:
+        wait_s = SLACK * pace_s * ahead
+        if wait_s > left_s:
             raise Overloaded(
-                f"{ahead} inputs are ahead, about {ahead * pace_s:.2f} s of work; "
+                f"{ahead} inputs are ahead, about {wait_s:.2f} s of work; "
                 f"the deadline is in {max(left_s, 0):.2f} s"
             )
         self._inside[tower, reading.priority] += 1

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -15,6 +16,7 @@ import onnxruntime as ort
 from diptych.contract import ModelSpec, Tower
 from diptych.engines.base import Array, check_answer
 from diptych.errors import BadRepository, EngineFailed
+from diptych.threads import give_way
 
 try:
     import onnxruntime_ep_openvino as openvino
@@ -69,10 +71,12 @@ class EmbeddedEngine:
         else:
             options = _openvino_options(device, threads, bf16=bf16)
             where, used = _OPENVINO, "bf16" if bf16 else "fp32"
-        self._sessions = {tower: _session(path, options) for tower, path in graphs.items()}
         self._threads = ThreadPoolExecutor(
-            max_workers=self.in_flight * len(Tower), thread_name_prefix="engine"
+            self.in_flight * len(Tower), thread_name_prefix="engine", initializer=give_way
         )
+        # On one of these threads, so that ONNX Runtime's own are as nice as they are.
+        load = partial(_session, options=options)
+        self._sessions = dict(zip(graphs, self._threads.map(load, graphs.values()), strict=True))
         self.description = f"onnxruntime {ort.__version__}, {where}, {used}, {threads} threads"
 
     async def is_busy(self) -> bool:
@@ -105,7 +109,7 @@ class EmbeddedEngine:
         await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
 
 
-def _session(path: Path, options: Any) -> Any:
+def _session(path: Path, *, options: Any) -> Any:
     try:
         return ort.InferenceSession(str(path), sess_options=options)
     except Exception as exc:  # ONNX Runtime has a class for every status code
