@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -109,6 +110,22 @@ def test_over_long_texts_are_rejected_or_cut_as_asked(tmp_path: Path) -> None:
     [(_, reason)] = all_rejects(tmp_path / "refused")
     assert "tokens" in reason
     assert run(tmp_path / "in.jsonl", tmp_path / "cut", kind="text", truncate=True) == 0
+
+
+def test_what_is_no_unicode_is_written_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / os.fsdecode(b"\xff.jpg")).write_bytes(jpeg(1))
+    assert run(tmp_path / "in", tmp_path / "out") == 0
+    assert run(tmp_path / "in", tmp_path / "out") == 0
+    assert [row["id"] for row in rows(tmp_path / "out")] == [f"{tmp_path}/in/?.jpg"]
+    (tmp_path / "in.jsonl").write_text(
+        '{"text": "\\ud800", "n": "\\ud800"}\n{"text": "b", "n": "c"}'
+    )
+    assert run(tmp_path / "in.jsonl", tmp_path / "texts", kind="text", keep=("n",)) == 3
+    assert [(row["status"], row["n"]) for row in rows(tmp_path / "texts")] == [
+        ("rejected", "?"),
+        ("ok", "c"),
+    ]
 
 
 def test_a_source_without_inputs_is_a_job_that_is_done(tmp_path: Path) -> None:

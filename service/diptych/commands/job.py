@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -112,14 +113,15 @@ def run(
 
     Example: diptych job run pairs.csv out/ --kind pair --layout clip-retrieval --dry-run
     """
+    if re.match(r"\w[\w+.-]*:/", str(destination)):
+        raise ValueError("the destination is a local or mounted folder; URLs are for sources")
     if dry_run:
         _print(asdict(preview(source, wanted)), as_json)
         return
     choice, share = _choice(how), _share(how, os.environ)
     space = asyncio.run(space_of(choice))
     job = begin(source, destination, wanted, space, share, _say)
-    before = standing(destination)
-    progress = Progress(before, errors)
+    progress = Progress(destination, errors)
     launch(Running(destination, job, choice, share), _say, progress.show)
     progress.end()
     found = standing(destination)

@@ -65,6 +65,7 @@ class Standing:
     ok: int
     rejected: int
     inputs: int | None  # of all; None until every part is done, where only reading would tell
+    about: int | None  # the same, or else guessed from the parts that are done
     engines: list[str]
 
     @property
@@ -80,18 +81,24 @@ def standing(destination: Path) -> Standing:
     """
     job = Job.load(destination)
     records = _records(destination)
-    parts_source = Source(destination / LISTING, job.wanted)
+    source = Source(destination / LISTING, job.wanted)
     done = _done(records)
     ok, rejected = sum(r.ok for r in records), sum(r.rejected for r in records)
-    known = ok + rejected if len(done) == len(parts_source) else parts_source.inputs
+    parts = len(source)
+    known = ok + rejected if len(done) == parts else source.inputs
+    about = known
+    if known is None and done:
+        seen = sum(record.ok + record.rejected for record in records if record.part in done)
+        about = seen * parts // len(done)
     return Standing(
         job=job,
-        parts=len(parts_source),
+        parts=parts,
         parts_done=len(done),
         shards=len(records),
         ok=ok,
         rejected=rejected,
         inputs=known,
+        about=about,
         engines=engines(records),
     )
 
@@ -136,7 +143,7 @@ def _write_lines(listing: Path, lines: Iterator[Line]) -> int:
 
     def write(aside: Path) -> None:
         nonlocal places
-        with aside.open("w", encoding="utf-8", errors="surrogateescape") as stream:
+        with aside.open("w") as stream:
             for line in lines:
                 stream.write(as_text(line))
                 places += 1

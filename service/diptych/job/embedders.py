@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -112,16 +111,16 @@ async def space_of(choice: EngineChoice) -> SpaceOf:
         )
     async with AsyncClient(choice.gateway) as client:
         found = [model.space for model in (await client.models()).models]
-    names = choice.settings.model or (found[0].model,)
+    name = next(iter(choice.settings.model), found[0].model)
     for space in found:
-        if [space.model] == list(names):
+        if space.model == name:
             return SpaceOf(
                 model=space.model,
                 model_version=space.version,
                 fingerprint=space.fingerprint,
                 dimensions=space.dimensions,
             )
-    raise NotFound(f"{choice.gateway} does not serve {', '.join(names)}")
+    raise NotFound(f"{choice.gateway} does not serve {name!r}")
 
 
 @asynccontextmanager
@@ -199,12 +198,13 @@ class LocalEmbedder:
             return await self._call(tower, {PIXELS: np.stack(batch)})
         spec = self._spec.text
         lengths = [len(tokens) for tokens in batch]
-        groups = by_length(lengths, self._engine.call_tokens)
+        step = self._engine.length_step
+        groups = by_length(lengths, self._engine.call_tokens, step)
         if spec.padding == "max_length":
             groups = [list(range(len(batch)))]
         vectors = np.empty((len(batch), self._spec.embed_dim), np.float32)
         for rows in groups:
-            tokens, mask = pad_tokens([batch[row] for row in rows], spec)
+            tokens, mask = pad_tokens([batch[row] for row in rows], spec, step)
             inputs = {TOKENS: tokens, MASK: mask} if spec.attention_mask else {TOKENS: tokens}
             vectors[rows] = await self._call(tower, inputs)
         return vectors
@@ -249,6 +249,8 @@ class GatewayEmbedder:
         if isinstance(content, bytes) and len(content) > self._max_image_bytes:
             limit = f"at most {self._max_image_bytes:,} are allowed"
             raise BadInput.at("image", f"has {len(content):,} bytes; {limit}")
+        if isinstance(content, str) and content != content.encode(errors="replace").decode():
+            raise BadInput.at("text", "is not valid Unicode")
         return content
 
     async def run(self, tower: Tower, batch: Sequence[Prepared]) -> list[Answer]:
@@ -282,12 +284,12 @@ async def patiently(call: Callable[[], Awaitable[Result]], patience_s: float) ->
     Raises:
         EngineUnavailable, Overloaded: still, after `patience_s`.
     """
-    ends = time.monotonic() + patience_s
-    for doublings in itertools.count():
+    ends, pause_s = time.monotonic() + patience_s, _PAUSE_S
+    while True:
         try:
             return await call()
         except (EngineUnavailable, Overloaded):
             if time.monotonic() > ends:
                 raise
-        await asyncio.sleep(min(_PAUSE_S * 2**doublings, _LONGEST_PAUSE_S))
-    raise AssertionError("itertools.count() has no end")
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

@@ -70,11 +70,11 @@ def _read(place: str) -> bytes:
         try:
             with open_binary(place) as stream:
                 return stream.read(LIMITS.max_bytes + 1)
-        except (BadData, OSError) as error:
+        except Exception as error:  # drivers raise kinds of their own
             reason = error.__cause__ if isinstance(error, BadData) else error
             if isinstance(reason, _LASTING):
                 raise Unreadable(f"cannot be read: {_why(reason)}") from error
-            if not left:
+            if not left or isinstance(reason, ImportError):  # no driver for such a URL
                 raise BadData(f"{place}: {reason}") from error
         time.sleep(pause_s)
         pause_s *= 2

@@ -13,7 +13,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -151,21 +151,17 @@ class Worker:
         towers = self._job.wanted.towers
         prepare = partial(_prepare, embedder=self._embedder, towers=towers)
         found = await asyncio.gather(*(loop.run_in_executor(pool, prepare, i) for i in items))
-        good = [one for one in found if not one.error]
-        vectors: list[dict[Tower, Vector]] = [{} for _ in good]
-        errors: list[str] = ["" for _ in good]
-        for tower in towers if good else ():
-            answers = await self._embedder.run(tower, [one.prepared[tower] for one in good])
-            for number, answer in enumerate(answers):
+        for tower in towers:
+            good = [one for one in found if not one.error]
+            if not good:
+                break
+            answers = await self._embedder.run(tower, [one.prepared.pop(tower) for one in good])
+            for one, answer in zip(good, answers, strict=True):
                 if isinstance(answer, DiptychError):
-                    errors[number] = errors[number] or _reason(answer)
+                    one.error = _reason(answer)
                 else:
-                    vectors[number][tower] = answer
-        after = iter(zip(vectors, errors, strict=True))
-        return [
-            _row(item, one, *((({}, one.error)) if one.error else next(after)))
-            for item, one in zip(items, found, strict=True)
-        ]
+                    one.vectors[tower] = answer
+        return [_row(item, one) for item, one in zip(items, found, strict=True)]
 
     async def _collect(
         self,
@@ -212,33 +208,36 @@ async def _read_ahead(found: Iterator[Batch], reader: Executor) -> AsyncIterator
 
 
 @dataclass(slots=True)
-class _Prepared:
+class _Working:
+    """One input on its way."""
+
     prepared: dict[Tower, Prepared]
     error: str = ""
     content_sha256: str | None = None
     text: str | None = None
+    vectors: dict[Tower, Vector] = field(default_factory=dict)
 
 
-def _prepare(item: Item, embedder: Embedder, towers: tuple[Tower, ...]) -> _Prepared:
+def _prepare(item: Item, embedder: Embedder, towers: tuple[Tower, ...]) -> _Working:
     """On a thread: read what is still to be read, hash it, make it ready for the engine."""
     if item.problem:
-        return _Prepared({}, item.problem)
+        return _Working({}, item.problem)
     try:
         contents = {tower: load(item.contents[tower], tower) for tower in towers}
     except Unreadable as error:
-        return _Prepared({}, str(error))
+        return _Working({}, str(error))
     sha256 = content_hash(list(contents.values()))
     text = _text(contents.get(Tower.TEXT))
     try:
         ready = {tower: embedder.prepare(tower, content) for tower, content in contents.items()}
     except BadInput as error:
-        return _Prepared({}, _reason(error), sha256, text)
-    return _Prepared(ready, "", sha256, text)
+        return _Working({}, _reason(error), sha256, text)
+    return _Working(ready, "", sha256, text)
 
 
-def _row(item: Item, one: _Prepared, vectors: dict[Tower, Vector], error: str) -> Row:
-    found = {} if error else vectors
-    return Row(item.id, found, error or None, one.content_sha256, item.metadata, one.text)
+def _row(item: Item, one: _Working) -> Row:
+    vectors = {} if one.error else one.vectors
+    return Row(item.id, vectors, one.error or None, one.content_sha256, item.metadata, one.text)
 
 
 def _text(content: Content | None) -> str | None:

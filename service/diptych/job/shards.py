@@ -88,9 +88,9 @@ def _clip_retrieval(job: Job, number: str, rows: list[Row]) -> Made:
             array = _array(job, tower, good)
             name = f"{short}_emb/{short}_emb_{number}.npy"
             made[name] = partial(_save, array)
-    columns: dict[str, Any] = {"image_path": [row.id for row in good]}
+    columns: dict[str, Any] = {"image_path": _strings([row.id for row in good])}
     if Tower.TEXT in job.wanted.towers:
-        columns["caption"] = [row.text for row in good]
+        columns["caption"] = _strings([row.text for row in good])
     metadata = _table(job, good, columns)
     bad = _table(job, [row for row in rows if row.error is not None], {})
     made[f"metadata/metadata_{number}.parquet"] = partial(pq.write_table, metadata, **_HOW)
@@ -109,18 +109,23 @@ _HOW: dict[str, Any] = {"compression": "zstd", "use_dictionary": ["status", "err
 def _table(job: Job, rows: list[Row], columns: dict[str, Any]) -> Any:
     table = pa.table(
         {
-            "id": pa.array([row.id for row in rows], pa.string()),
+            "id": _strings([row.id for row in rows]),
             **columns,
-            "status": pa.array([REJECTED if row.error else OK for row in rows], pa.string()),
-            "error": pa.array([row.error for row in rows], pa.string()),
-            "content_sha256": pa.array([row.content_sha256 for row in rows], pa.string()),
+            "status": _strings([REJECTED if row.error else OK for row in rows]),
+            "error": _strings([row.error for row in rows]),
+            "content_sha256": _strings([row.content_sha256 for row in rows]),
             **{
-                name: pa.array([row.metadata.get(name) for row in rows], pa.string())
-                for name in job.wanted.keep
+                name: _strings([row.metadata.get(name) for row in rows]) for name in job.wanted.keep
             },
         }
     )
     return table.replace_schema_metadata({"diptych": json.dumps(asdict(job.space))})
+
+
+def _strings(values: Sequence[str | None]) -> Any:
+    """What is no valid Unicode (names of files, escapes in JSON) has `?` in those places."""
+    valid = [value and value.encode(errors="replace").decode() for value in values]
+    return pa.array(valid, pa.string())
 
 
 def _array(job: Job, tower: Tower, rows: list[Row]) -> npt.NDArray[Any]:

@@ -91,10 +91,6 @@ class Source:
         """How many there are; None where only reading them would tell."""
         return self.lines if self._wanted.form == "files" else self._wanted.limit or None
 
-    def bytes(self, part: int) -> int:
-        """Of the part's files, as far as their places tell."""
-        return sum(line.bytes or 0 for line in self._lines(part))
-
     def read(self, part: int, start: int) -> Iterator[Item]:
         """The inputs of `part` from number `start` on, in an order that never changes.
 
@@ -117,7 +113,8 @@ class Source:
 
 
 def as_text(line: Line) -> str:
-    return json.dumps(asdict(line), ensure_ascii=False) + "\n"
+    """One line of the list, in ASCII: names of files need not be valid Unicode."""
+    return json.dumps(asdict(line)) + "\n"
 
 
 def read_line(line: Line, wanted: Wanted, start: int = 0) -> Iterator[Item]:
