@@ -24,6 +24,7 @@ app.command("diptych_export.commands.build:build")
 app.command("diptych_export.commands.plan:plan")
 app.command("diptych_export.commands.republish:republish")
 app.command("diptych_export.commands.evaluate:evaluate")
+app.command("diptych_export.commands.calibrate:calibrate")
 app.command("diptych_export.commands.demo:demo")
 
 

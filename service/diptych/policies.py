@@ -55,7 +55,7 @@ class Calibration(_Said):
     at_least: Share
     precision: Share  # on the data it was calibrated on
     recall: Share
-    threshold_interval: tuple[float, float]  # 95 % of bootstrap samples
+    threshold_interval: tuple[float, float]  # 95 % of bootstrap samples lie between
     positives: Annotated[int, Field(ge=1)]
     negatives: Annotated[int, Field(ge=1)]
 
@@ -72,7 +72,8 @@ class Concept(_Said):
     threshold: Annotated[Threshold | None, Field(validate_default=True)] = None  # of images
     action: Literal[Verdict.FLAG, Verdict.REVIEW, Verdict.BLOCK]
     severity: Annotated[int, Field(strict=True, ge=1, le=10)]
-    calibration: Calibration | None = None
+    calibration: Calibration | None = None  # of `threshold`
+    text_calibration: Calibration | None = None
 
     @field_validator("prompts", "contrast")
     @classmethod

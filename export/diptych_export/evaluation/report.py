@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from html import escape
-from string import Template
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from diptych.contract import ModelSpec
 from diptych_export.data.pairs import Reject, Shard
 from diptych_export.errors import BadData
 from diptych_export.evaluation.labelled import Labels
+from diptych_export.evaluation.page import data_uri, facts, figure, page, table
 from diptych_export.evaluation.retrieval import Retrieval
 from diptych_export.evaluation.zero_shot import ZeroShot, worst
 
-_SIDE_PX = 112  # of a picture in the report
 _MISTAKES = 24
 _QUERIES = 12  # texts whose images are shown
 _CLASSES = 100  # in the table, the worst ones
@@ -54,8 +50,8 @@ def render(
         "source": spec.source,
         "precision": spec.precision,
     }
-    title = escape(f"{spec.name} version {spec.version}")
-    return _PAGE.substitute(title=title, about=_facts(about), parts="\n".join(parts))
+    title = f"{spec.name} version {spec.version}"
+    return page(title, facts(about), parts)
 
 
 def _zero_shot(found: ZeroShot, data: Labels) -> str:
@@ -65,13 +61,13 @@ def _zero_shot(found: ZeroShot, data: Labels) -> str:
     for mistake in shown:
         lines = [f"is <b>{escape(found.classes[mistake.label])}</b>, taken for"]
         lines += [f"{escape(found.classes[k])} {score:.2f}" for k, score in mistake.answers]
-        figures.append(_figure(pictures.get(mistake.id), mistake.id, "<br>".join(lines)))
+        figures.append(figure(pictures.get(mistake.id), mistake.id, "<br>".join(lines)))
     summary = found.as_dict()
     summary["templates"] = " · ".join(found.templates)
     return "\n".join(
         [
             "<h2>Zero-shot classification</h2>",
-            _facts(summary),
+            facts(summary),
             "<h3>Classes, the worst first</h3>",
             _classes(found),
             "<h3>Most often confused</h3>",
@@ -91,7 +87,7 @@ def _classes(found: ZeroShot) -> str:
         index = seen[place]
         bar = f"<div class=bar style='width:{100 * share[place]:.0f}%'></div>"
         rows.append([escape(found.classes[index]), found.pictures[index], share[place], bar])
-    return _table(("class", "pictures", "top-1", ""), rows)
+    return table(("class", "pictures", "top-1", ""), rows)
 
 
 def _confused(found: ZeroShot) -> str:
@@ -99,7 +95,7 @@ def _confused(found: ZeroShot) -> str:
         [escape(found.classes[true]), escape(found.classes[taken]), times]
         for (true, taken), times in found.confused.most_common(_CONFUSED)
     ]
-    return _table(("is", "taken for", "times"), rows)
+    return table(("is", "taken for", "times"), rows)
 
 
 def _retrieval(found: Retrieval, shards: Sequence[Shard]) -> str:
@@ -124,7 +120,7 @@ def _retrieval(found: Retrieval, shards: Sequence[Shard]) -> str:
     return "\n".join(
         [
             "<h2>Retrieval</h2>",
-            _facts(found.as_dict()),
+            facts(found.as_dict()),
             "<h3>Texts whose image is furthest down</h3>",
             *rows,
             _rejects(found.rejects),
@@ -133,7 +129,7 @@ def _retrieval(found: Retrieval, shards: Sequence[Shard]) -> str:
 
 
 def _cell(name: str, note: str, is_right: bool, pictures: Mapping[str, str]) -> str:
-    return _figure(pictures.get(name), name, note, "right" if is_right else "")
+    return figure(pictures.get(name), name, note, "right" if is_right else "")
 
 
 def _pictures(items: Iterable[_Shown | Reject], wanted: set[str]) -> dict[str, str]:
@@ -144,73 +140,12 @@ def _pictures(items: Iterable[_Shown | Reject], wanted: set[str]) -> dict[str, s
             break
         if not isinstance(item, Reject) and item.id in wanted and item.id not in found:
             with suppress(BadData):  # gone since: the report does without
-                found[item.id] = _data_uri(item.encoded())
+                found[item.id] = data_uri(item.encoded())
     return found
-
-
-def _data_uri(data: bytes) -> str:
-    buffer = io.BytesIO()
-    with Image.open(io.BytesIO(data)) as image:
-        image.draft("RGB", (2 * _SIDE_PX, 2 * _SIDE_PX))
-        small = ImageOps.exif_transpose(image).convert("RGB")
-    small.thumbnail((_SIDE_PX, _SIDE_PX))
-    small.save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _figure(picture: str | None, name: str, caption: str, kind: str = "") -> str:
-    """`caption` is HTML already."""
-    seen = f'<img src="{picture}" alt="">' if picture else ""
-    inside = f"{seen}<figcaption>{caption}</figcaption>"
-    return f'<figure class="{kind}" title="{escape(name)}">{inside}</figure>'
 
 
 def _rejects(rejects: Sequence[Reject]) -> str:
     if not rejects:
         return ""
     rows = [[escape(reject.id), escape(reject.reason)] for reject in rejects[:_REJECTS]]
-    return f"<h3>Skipped: {len(rejects)}</h3>{_table(('sample', 'reason'), rows)}"
-
-
-def _facts(facts: Mapping[str, Any]) -> str:
-    rows = [[escape(name), escape(_text(value))] for name, value in facts.items()]
-    return _table((), rows)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Cells are HTML already."""
-    lines = ["<table>"]
-    if head:
-        lines.append(_row("th", head))
-    lines += [_row("td", row) for row in rows]
-    return "".join([*lines, "</table>"])
-
-
-def _row(tag: str, cells: Sequence[Any]) -> str:
-    return f"<tr>{''.join(f'<{tag}>{_text(cell)}</{tag}>' for cell in cells)}</tr>"
-
-
-def _text(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-_PAGE = Template(
-    """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>$title</title><style>
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem }
-table { border-collapse: collapse; margin: .5rem 0 1rem }
-td, th { padding: .15rem .8rem .15rem 0; text-align: left; vertical-align: top }
-td { overflow-wrap: anywhere }
-tr { border-bottom: 1px solid #ddd }
-.bar { background: #4477aa; height: .9rem; margin-top: .2rem }
-td:has(.bar) { width: 16rem }
-.grid { display: flex; flex-wrap: wrap; gap: .6rem }
-figure { margin: 0; width: 128px; font-size: 12px; padding: 4px; border: 2px solid transparent }
-figure.right { border-color: #228833 }
-img { display: block; max-width: 100% }
-</style></head><body><h1>$title</h1>
-$about
-$parts
-</body></html>
-"""
-)
+    return f"<h3>Skipped: {len(rejects)}</h3>{table(('sample', 'reason'), rows)}"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,21 +18,16 @@ from diptych import wire
 from diptych.client import Client
 from diptych.commands.common import Address, AsJson, out, print_line
 from diptych.concepts import EmbeddedPolicy, embed_policy
-from diptych.decoding import Decoders
 from diptych.encoder import Encoder, Reading
 from diptych.errors import BadRepository
-from diptych.gateway.opening import Opener, limits_of, open_engine
-from diptych.gateway.policing import Policing
+from diptych.gateway.opening import open_encoder
 from diptych.gateway.rollout import served_names
-from diptych.metrics import Metrics
 from diptych.moderation import Judgement, Subject, moderate
 from diptych.policies import Example
 from diptych.policy_files import PolicyFile, read_policy
-from diptych.settings import Settings, cores
+from diptych.settings import Settings
 
 app = cyclopts.App(name="policy", help="Check policies before they are served, and list them.")
-
-_START_S = 60.0  # for the engine to load the graphs
 
 
 @app.command
@@ -119,7 +113,8 @@ class _Checked:
 
 
 async def _check(files: Sequence[PolicyFile], settings: Settings) -> list[_Checked]:
-    async with _encoder(settings) as encoder:
+    name = served_names(settings.repository, settings.model)[0]
+    async with open_encoder(repositories.load(settings.repository, name), settings) as encoder:
         checked: list[_Checked] = []
         for file in files:
             if not file.policy.fits(encoder.spec.fingerprint):
@@ -149,17 +144,3 @@ def _subject(file: PolicyFile, number: int, example: Example) -> Subject:
     except OSError as exc:
         place = f"{file.path}: examples.{number}.image: {example.image}"
         raise BadRepository(f"{place}: {exc.strerror}") from exc
-
-
-@asynccontextmanager
-async def _encoder(settings: Settings) -> AsyncIterator[Encoder]:
-    """The path of one input, as a gateway would have it."""
-    metrics, limits = Metrics(), limits_of(settings)
-    async with AsyncExitStack() as stack:
-        decoders = Decoders(cores())
-        await stack.enter_async_context(decoders.serving())
-        opener = Opener(settings, limits, decoders, Policing(None, metrics), metrics, open_engine)
-        name = served_names(settings.repository, settings.model)[0]
-        files = repositories.load(settings.repository, name)
-        served = await stack.enter_async_context(opener.open(files, wait_s=_START_S))
-        yield served.encoder

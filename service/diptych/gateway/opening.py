@@ -26,6 +26,8 @@ from diptych.towers import Towers
 
 TRITON = "triton://"
 
+_WAIT_S = 60.0  # for an engine to load the graphs
+
 # The files of one version, and how long its engine may take to have it ready, in seconds.
 EngineFor: TypeAlias = Callable[[ModelFiles, Settings, float], Awaitable[Engine]]
 
@@ -123,3 +125,18 @@ class Opener:
             cache_limits=CacheLimits(settings.text_cache_bytes, settings.image_cache_bytes),
             metrics=self._metrics,
         )
+
+
+@asynccontextmanager
+async def open_encoder(files: ModelFiles, settings: Settings) -> AsyncIterator[Encoder]:
+    """The path of one input as a gateway has it, for whoever needs no gateway.
+
+    Raises:
+        BadRepository: a graph or the tokenizer cannot be used.
+        EngineError: the engine is away, or its canary is not the reference's.
+    """
+    metrics, decoders = Metrics(), Decoders(settings.decoders or cores())
+    policing = Policing(None, metrics)
+    opener = Opener(settings, limits_of(settings), decoders, policing, metrics, open_engine)
+    async with decoders.serving(), opener.open(files, wait_s=_WAIT_S) as served:
+        yield served.encoder
