@@ -80,10 +80,10 @@ def texts() -> list[str]:
     return sorted(found, key=lambda text: rng.random())
 
 
-def pictures(kind: Kind) -> list[bytes]:
+def pictures(kind: Kind, side: int = 224) -> list[bytes]:
     """Encoded pictures of one kind, or the bytes of decoded ones: detail as photographs have."""
     rng = np.random.default_rng(2)
-    width, height = {"image": (640, 480), "large": (4000, 3000), "pixels": (224, 224)}[kind]
+    width, height = {"image": (640, 480), "large": (4000, 3000), "pixels": (side, side)}[kind]
     return [_picture(rng, width, height, kind) for _ in range(_PICTURES[kind])]
 
 
@@ -101,7 +101,7 @@ def _bodies(case: Case, kind: Kind, side: int) -> Iterator[list[bytes]]:
     if kind == "text":
         inputs = [pb.Input(text=text) for text in texts()]
     else:
-        inputs = [_input(kind, data + _MARK, side) for data in pictures(kind)]
+        inputs = [_input(kind, data + _MARK, side) for data in pictures(kind, side)]
     if case.repeats:
         inputs = inputs[:16]
     while len(inputs) < case.inputs:

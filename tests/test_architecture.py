@@ -75,6 +75,7 @@ FLOORS = [
         "diptych.engines.triton_install",
         "diptych.engines.triton_wire",
     ],
+    ["diptych.engines.triton_rows"],
     [
         "diptych.repository",
         "diptych.preprocess.*",
@@ -86,7 +87,13 @@ FLOORS = [
         "diptych.engines.base",
     ],
     ["diptych.suspects"],
-    ["diptych.contract", "diptych.errors", "diptych.external_data", "diptych.v1.*"],
+    [
+        "diptych.contract",
+        "diptych.errors",
+        "diptych.threads",
+        "diptych.external_data",
+        "diptych.v1.*",
+    ],
 ]
 
 # Who may import what is heavy, by module.
