@@ -23,6 +23,7 @@ def in_float64(queries: Matrix, candidates: Matrix, scale: float, bias: float) -
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     return {
         "COSINE": cosines,
+        "CLIPSCORE": 2.5 * np.maximum(cosines, 0),
         "LOGIT": logits,
         "SOFTMAX": shares,
         "SIGMOID": 1 / (1 + np.exp(-logits)),

@@ -1,4 +1,4 @@
-"""Vectors in, scores out: cosine, logit, softmax, sigmoid, top-k and template ensembles."""
+"""Vectors in, scores out: cosine, logit, softmax, sigmoid, CLIPScore, top-k and ensembles."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Measure(enum.Enum):
     LOGIT = enum.auto()  # scale * cosine + bias
     SOFTMAX = enum.auto()  # of the logits over a query's candidates, as CLIP was trained
     SIGMOID = enum.auto()  # of each logit alone, as SigLIP was trained
+    CLIPSCORE = enum.auto()  # 2.5 * max(cosine, 0): Hessel et al., 2021 (arXiv:2104.08718, §3)
 
 
 def unit(vectors: Matrix) -> Matrix:
@@ -79,6 +80,8 @@ def top(scores: Scores, k: int) -> npt.NDArray[np.intp]:
 def _measured(cosines: Scores, measure: Measure, scale: float, bias: float) -> Scores:
     if measure is Measure.COSINE:
         return np.clip(cosines, -1.0, 1.0)
+    if measure is Measure.CLIPSCORE:
+        return np.float32(2.5) * np.clip(cosines, 0.0, 1.0)
     logits = np.float32(scale) * cosines + np.float32(bias)
     if measure is Measure.SOFTMAX:
         return _softmax(logits)

@@ -31,7 +31,7 @@ from diptych.v1 import embedding_pb2 as pb
 Input: TypeAlias = bytes | str | npt.NDArray[np.uint8] | os.PathLike[str]
 Vectors: TypeAlias = npt.NDArray[np.floating[Any]]  # float32, or float16 where asked for
 
-MeasureName: TypeAlias = Literal["default", "cosine", "logit", "softmax", "sigmoid"]
+MeasureName: TypeAlias = Literal["default", "cosine", "logit", "softmax", "sigmoid", "clipscore"]
 
 # The inverse of the server's table; a code that is not here is EngineFailed.
 ERRORS: Mapping[int, type[DiptychError]] = {

@@ -19,7 +19,7 @@ CAPTIONS = ["a red circle", "a blue square", "a green star"]
 SPEC = SHAPES.spec
 
 
-@pytest.mark.parametrize("measure", ["cosine", "logit", "softmax", "sigmoid"])
+@pytest.mark.parametrize("measure", ["cosine", "logit", "softmax", "sigmoid", "clipscore"])
 async def test_each_measure_is_computed_from_the_embedded_vectors(measure: MeasureName) -> None:
     async with served() as client:
         vectors = (await client.embed([CIRCLE, "a star", *CAPTIONS])).vectors

@@ -40,6 +40,7 @@ class Measure(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MEASURE_LOGIT: _ClassVar[Measure]
     MEASURE_SOFTMAX: _ClassVar[Measure]
     MEASURE_SIGMOID: _ClassVar[Measure]
+    MEASURE_CLIPSCORE: _ClassVar[Measure]
 
 class Pairing(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -64,6 +65,7 @@ MEASURE_COSINE: Measure
 MEASURE_LOGIT: Measure
 MEASURE_SOFTMAX: Measure
 MEASURE_SIGMOID: Measure
+MEASURE_CLIPSCORE: Measure
 PAIRING_UNSPECIFIED: Pairing
 PAIRING_ALL: Pairing
 PAIRING_PAIRWISE: Pairing
