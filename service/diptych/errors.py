@@ -91,6 +91,10 @@ class BadRepository(DiptychError):
 class BadData(DiptychError):
     """A data set is missing, unreadable, or holds nothing that can be used."""
 
+    def __init__(self, message: str, *, damaged: bool = False) -> None:
+        super().__init__(message)
+        self.damaged = damaged  # a file, from some place on, however often it is tried
+
 
 class BadJob(DiptychError):
     """An offline job's destination belongs to another job, or cannot be written."""

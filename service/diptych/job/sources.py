@@ -139,7 +139,9 @@ def _items(place: str, wanted: Wanted, start: int) -> Iterator[Item]:
         for row in read(place, partial(_columns, place, wanted, keys), start):
             yield _of_row(place, count, row, wanted)
             count += 1
-    except tables.Damaged as error:
+    except BadData as error:
+        if not error.damaged:
+            raise
         yield Item(place, problem=f"is damaged after {count} rows, the rest is skipped: {error}")
 
 

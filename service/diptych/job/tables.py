@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from diptych.errors import BadData
 from diptych.job.places import open_binary
 
-# The names of a file's columns in, those wanted out; a column that is not there raises NoColumn.
+# The names of a file's columns in, those wanted out; a column that is not there raises BadData.
 Choose: TypeAlias = Callable[[Sequence[str]], Sequence[str]]
 # The values of the chosen columns, in their order; None where the line is not readable.
 Row: TypeAlias = tuple[Any, ...] | None
@@ -24,25 +24,17 @@ Row: TypeAlias = tuple[Any, ...] | None
 _ROWS = 256  # read at once; images may be inside
 
 
-class NoColumn(BadData):
-    """A file has no column of the name that was asked for."""
-
-
-class Damaged(BadData):
-    """A file cannot be read any further, however often it is tried."""
-
-
 def column(place: str, names: Sequence[str], key: str | None, usual: Sequence[str]) -> str:
     """Which of `names` to read: `key` if one is given, else the first of the `usual` ones.
 
     Raises:
-        NoColumn: none of them is there.
+        BadData: none of them is there.
     """
     for name in [key] if key else usual:
         if name in names:
             return name
     wanted = repr(key) if key else f"any of {', '.join(usual)}"
-    raise NoColumn(f"{place}: no column {wanted}; there are: {', '.join(names) or 'none'}")
+    raise BadData(f"{place}: no column {wanted}; there are: {', '.join(names) or 'none'}")
 
 
 def csv_rows(place: str, choose: Choose, start: int) -> Iterator[Row]:
@@ -50,7 +42,7 @@ def csv_rows(place: str, choose: Choose, start: int) -> Iterator[Row]:
     line of column names. Values are strings; None where a line is too short.
 
     Raises:
-        BadData: it cannot be opened, has not the columns, or is `Damaged`.
+        BadData: it cannot be opened, has not the columns, or is damaged.
     """
     delimiter = "\t" if ".tsv" in place.rsplit("/", 1)[-1].lower() else ","
     with open_binary(place) as stream:
@@ -62,7 +54,7 @@ def csv_rows(place: str, choose: Choose, start: int) -> Iterator[Row]:
                 if number >= start:
                     yield tuple(row.get(name) for name in chosen)
         except (csv.Error, EOFError, zlib.error) as error:
-            raise Damaged(f"{place}: line {rows.line_num}: {error}") from error
+            raise BadData(f"{place}: line {rows.line_num}: {error}", damaged=True) from error
 
 
 def json_rows(place: str, choose: Choose, start: int) -> Iterator[Row]:
@@ -70,7 +62,7 @@ def json_rows(place: str, choose: Choose, start: int) -> Iterator[Row]:
     columns there are, and lines that are no object are None.
 
     Raises:
-        BadData: it cannot be opened, has not the columns, or is `Damaged`.
+        BadData: it cannot be opened, has not the columns, or is damaged.
     """
     with open_binary(place) as stream:
         chosen: Sequence[str] | None = None
@@ -82,14 +74,14 @@ def json_rows(place: str, choose: Choose, start: int) -> Iterator[Row]:
                 if number >= start:
                     yield None if fields is None else tuple(map(fields.get, chosen or ()))
         except (EOFError, zlib.error) as error:
-            raise Damaged(f"{place}: {error}") from error
+            raise BadData(f"{place}: {error}", damaged=True) from error
 
 
 def parquet_rows(place: str, choose: Choose, start: int) -> Iterator[Row]:
     """Rows from number `start` on of a parquet file; whole row groups before it stay unread.
 
     Raises:
-        BadData: it cannot be opened, has not the columns, or is `Damaged`.
+        BadData: it cannot be opened, has not the columns, or is damaged.
     """
     with open_binary(place) as stream:
         try:
@@ -104,7 +96,7 @@ def parquet_rows(place: str, choose: Choose, start: int) -> Iterator[Row]:
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the disk or the network; Arrow's own complaints have no number
-            raise Damaged(f"{place}: {str(error).splitlines()[0]}") from error
+            raise BadData(f"{place}: {str(error).splitlines()[0]}", damaged=True) from error
 
 
 _READERS: tuple[tuple[str, Callable[[str, Choose, int], Iterator[Row]]], ...] = (
