@@ -100,7 +100,7 @@ class Calls(grpc.aio.ServerInterceptor):
         self._open += 1
         self._idle.clear()
         started = time.perf_counter()
-        code = grpc.StatusCode.CANCELLED  # unless it ends otherwise
+        code: grpc.StatusCode | None = None  # of what was raised
 
         def ended(exc: Exception, method: str) -> status_pb2.Status:
             nonlocal code
@@ -110,12 +110,12 @@ class Calls(grpc.aio.ServerInterceptor):
 
         try:
             yield ended
-            code = grpc.StatusCode.OK
+            code = code or grpc.StatusCode.OK
         finally:
             self._open -= 1
             if not self._open:
                 self._idle.set()
-            metrics.ended(code.name, time.perf_counter() - started)
+            metrics.ended((code or grpc.StatusCode.CANCELLED).name, time.perf_counter() - started)
 
 
 def _status_of(exc: Exception, method: str) -> status_pb2.Status:
@@ -127,8 +127,11 @@ def _status_of(exc: Exception, method: str) -> status_pb2.Status:
 
 
 async def _abort(context: Context, status: status_pb2.Status) -> None:
-    # Not abort_with_status: OpenTelemetry's wrapper would record it as OK.
-    await context.abort(code_of(status), status.message, trailing(status))
+    try:
+        # Not abort_with_status: OpenTelemetry's wrapper would record it as OK.
+        await context.abort(code_of(status), status.message, trailing(status))
+    except grpc.aio.InternalError:  # the caller hung up in this very moment
+        log.debug("a call ended before its status was sent", exc_info=True)
 
 
 def _tolerant(parse: Any) -> Any:
