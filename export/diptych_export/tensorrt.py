@@ -20,6 +20,7 @@ from diptych_export import triton_config
 from diptych_export.errors import PlanError
 from diptych_export.repository import staging
 from diptych_export.triton_config import KEPT_VERSIONS, Device, Target, fingerprints
+from diptych_export.triton_tensors import shapes, tensors
 
 PLAN = "model.plan"  # the name Triton looks for
 
@@ -97,11 +98,11 @@ def _plan(trt: Any, files: ModelFiles, tower: Tower, max_batch: int, timing_cach
 
 
 def _profile(builder: Any, files: ModelFiles, tower: Tower, max_batch: int) -> Any:
-    inputs, _ = triton_config.tensors(files.graphs[tower])
-    shapes = triton_config.shapes(files.spec, inputs, max_batch)
+    inputs, _ = tensors(files.graphs[tower])
+    ranges = shapes(files.spec, inputs, max_batch)
     profile = builder.create_optimization_profile()
     for name in inputs:
-        profile.set_shape(name, *(shapes[bound][name] for bound in ("min", "opt", "max")))
+        profile.set_shape(name, *(ranges[bound][name] for bound in ("min", "opt", "max")))
     return profile
 
 
@@ -125,7 +126,7 @@ def _check(trt: Any, logger: Any, found: bytes, graph: Path) -> None:
     if engine is None:
         raise PlanError(f"{graph}: TensorRT cannot read its own plan; the reason stands above")
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-    inputs, outputs = triton_config.tensors(graph)
+    inputs, outputs = tensors(graph)
     for name, (_, dims) in {**inputs, **outputs}.items():
         there = list(engine.get_tensor_shape(name))[1:] if name in names else None
         if there is None or not _fits(there, dims):

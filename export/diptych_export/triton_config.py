@@ -6,38 +6,29 @@ import enum
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-import onnx
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from diptych.contract import ModelSpec, Priority, Tower
 from diptych.engines.triton_checks import FINGERPRINT
+from diptych.engines.triton_rows import ROW_CHECK
 from diptych.errors import BadRepository
 from diptych.repository import GRAPH, SPEC
+from diptych_export.triton_tensors import Tensors, shapes, tensors
 
 CONFIG = "config.pbtxt"
 CACHE = "/var/cache/triton"  # where TensorRT keeps what it built; a volume that outlives the pod
 
-# Name -> element type and shape without the batch; -1 is any length.
-Tensors: TypeAlias = Mapping[str, tuple[int, list[int]]]
-Shape: TypeAlias = tuple[int, ...]
 Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 
 KEPT_VERSIONS = 2  # the new one is loaded beside the old, which stays until nobody asks for it
 
-_USUAL_BATCH, _USUAL_TOKENS = 32, 24  # what TensorRT is fastest at; captions have 8 to 25
-
 _PRECISIONS: dict[str, Precision] = {"auto": "auto", "fp32": "fp32", "bf16": "bf16"}
-_KINDS: dict[int, int] = {  # ONNX's element types to Triton's
-    onnx.TensorProto.UINT8: pb.TYPE_UINT8,
-    onnx.TensorProto.INT64: pb.TYPE_INT64,
-    onnx.TensorProto.FLOAT: pb.TYPE_FP32,
-}
 
 
 class Target(enum.StrEnum):
@@ -138,6 +129,8 @@ def config(
     config for all versions of a model, and the gateway asks for the fingerprint of each.
     """
     inputs, outputs = tensors(graph)
+    if placement.target is Target.PYTHON:
+        outputs = {**outputs, ROW_CHECK: (pb.TYPE_INT64, [2])}
     fingerprints = {**older, spec.version: spec.fingerprint}
     parameters = {FINGERPRINT.format(version=v): f for v, f in sorted(fingerprints.items())}
     return pb.ModelConfig(
@@ -165,33 +158,6 @@ def serialize(message: pb.ModelConfig) -> str:
     return text_format.MessageToString(message)
 
 
-def tensors(path: Path) -> tuple[Tensors, Tensors]:
-    """Inputs and outputs as the graph has them; Triton refuses a -1 where that has a number."""
-    graph = onnx.load(path, load_external_data=False).graph
-    return _described(graph.input), _described(graph.output)
-
-
-def shapes(spec: ModelSpec, inputs: Tensors, max_batch: int) -> dict[str, dict[str, Shape]]:
-    """Of every input, batch included: the least, the most usual and the largest TensorRT is to run.
-
-    Keys are "min", "opt" and "max". One engine for all of them: each further one would cost
-    minutes to build.
-    """
-    length = spec.text.context_length
-    sizes = {
-        "min": (1, 1),
-        "opt": (min(_USUAL_BATCH, max_batch), min(_USUAL_TOKENS, length)),
-        "max": (max_batch, length),
-    }
-    return {
-        name: {
-            tensor: (batch, *(tokens if dim == -1 else dim for dim in dims))
-            for tensor, (_, dims) in inputs.items()
-        }
-        for name, (batch, tokens) in sizes.items()
-    }
-
-
 def _placement(message: pb.ModelConfig) -> Placement:
     [group] = message.instance_group
     own = {key: value.string_value for key, value in message.parameters.items()}
@@ -207,15 +173,6 @@ def _placement(message: pb.ModelConfig) -> Placement:
         precision=_PRECISIONS[own.get("precision", "auto")],
         queue=Queue(waiting.max_queue_size, longest_s) if batching.priority_levels else None,
     )
-
-
-def _described(values: Iterable[onnx.ValueInfoProto]) -> Tensors:
-    found = {}
-    for value in values:
-        tensor = value.type.tensor_type
-        dims = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim]
-        found[value.name] = _KINDS[tensor.elem_type], dims[1:]
-    return found
 
 
 def _batching(queue: Queue | None) -> pb.ModelDynamicBatching:

@@ -11,30 +11,35 @@ import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as rpc
+from tritonclient.utils import np_to_triton_dtype
 
 from diptych.contract import Tower
 from diptych.engines.base import EMBEDS, Array
 from diptych.engines.triton_checks import expected
 from diptych.repository import ModelFiles
-from diptych_export.triton_config import Placement, config
+from diptych_export.triton_config import Placement, Target, config
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Answer: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
 
 
 def answer(**outputs: Array) -> Any:
-    """A ModelInferResponse with these float32 outputs."""
+    """A ModelInferResponse with these outputs."""
     response = pb.ModelInferResponse()
     for name, values in outputs.items():
-        response.outputs.add(name=name, datatype="FP32", shape=values.shape)
+        kind = np_to_triton_dtype(values.dtype)
+        response.outputs.add(name=name, datatype=kind, shape=values.shape)
         response.raw_output_contents.append(values.tobytes())
     return response
 
 
 class FarEnd(rpc.GRPCInferenceServiceServicer):  # type: ignore[misc] # an untyped base
-    """Describes `files` rightly and answers ones, until told otherwise."""
+    """Describes `files` rightly and answers ones, until told otherwise.
 
-    def __init__(self, files: ModelFiles) -> None:
+    Only those of the target `python` prove what their answers belong to.
+    """
+
+    def __init__(self, files: ModelFiles, target: Target = Target.ONNXRUNTIME) -> None:
         spec = files.spec
         self.spec = spec
         self.address = ""
@@ -42,7 +47,7 @@ class FarEnd(rpc.GRPCInferenceServiceServicer):  # type: ignore[misc] # an untyp
         self.loading = False
         self.versions = [str(spec.version)]
         self.configs = {
-            spec.folders[tower]: config(spec, tower, files.graphs[tower], Placement(), {})
+            spec.folders[tower]: config(spec, tower, files.graphs[tower], Placement(target), {})
             for tower in Tower
         }
         self.tensors = {spec.folders[tower]: expected(spec, tower) for tower in Tower}

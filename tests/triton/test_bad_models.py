@@ -44,24 +44,29 @@ SPOIL = {
 
 
 class TritonPythonModel(TritonPythonModel):
-    def execute(self, requests):
-        return [self._spoilt(request) for request in requests]
-
-    def _spoilt(self, request):
-        ids = self._read(request)["input_ids"]
+    def _read(self, request):
+        inputs = super()._read(request)
+        ids = inputs["input_ids"]
         with Path(__file__).with_name("batches").open("a") as batches:
             batches.write(f"{len(ids)} ")
-        [response] = super().execute([request])
+        if self._fault(ids) == "death":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self._fault(ids) == "crash":
+            raise RuntimeError("secret")
+        return inputs
+
+    def _run(self, batches, wanted):
+        return [self._spoilt(batch, wanted) for batch in batches]
+
+    def _spoilt(self, batch, wanted):
+        [outputs] = super()._run([batch], wanted)
+        spoil = SPOIL.get(self._fault(batch["input_ids"]), lambda values: values)
+        return {name: spoil(values) for name, values in outputs.items()}
+
+    def _fault(self, ids):
         for fault, start in FAULTS.items():
             if any(row[: len(start)] == start for row in ids.tolist()):
-                if fault == "death":
-                    os.kill(os.getpid(), signal.SIGKILL)
-                if fault == "crash":
-                    raise RuntimeError("secret")
-                [tensor] = response.output_tensors()
-                spoilt = np.ascontiguousarray(SPOIL[fault](tensor.as_numpy()))
-                return pb_utils.InferenceResponse([pb_utils.Tensor(tensor.name(), spoilt)])
-        return response
+                return fault
 """
 NONSENSE = [
     "NaN",
@@ -75,7 +80,7 @@ NONSENSE = [
     "double precision",
     "whole numbers",
 ]
-GOOD = [f"a {colour} {shape}" for colour in "abcdefgh" for shape in "wxyz"][:31]
+GOOD = [f"please make it a {colour} {shape}" for colour in "abcdefgh" for shape in "wxyz"][:31]
 
 
 def text_of(fault: str) -> str:

@@ -18,7 +18,7 @@ INJURIES = ["server", "stub", "stop"]
 
 
 async def test_no_promise_is_broken(installed: Installed) -> None:
-    command = [sys.executable, "-m", "bench.storm", "--times=4", "--injury", *INJURIES]
+    command = [sys.executable, "-m", "bench.storm", "--times=3", "--injury", *INJURIES]
     done = await asyncio.to_thread(
         subprocess.run,
         [*command, "--late=0.5", "--json"],
@@ -31,5 +31,5 @@ async def test_no_promise_is_broken(installed: Installed) -> None:
     assert not seen.get("broken", done.stderr), f"{seen}\n{done.stderr}"
     assert seen["calls"]["ok"] > 100
     assert seen["calls"]["unavailable"] + seen["calls"]["deadline_exceeded"] > 0
-    assert seen["injuries"] == [*INJURIES, INJURIES[0]]
-    assert len(seen["first_answer_s"]) == 4
+    assert seen["injuries"] == INJURIES
+    assert len(seen["first_answer_s"]) == len(INJURIES)

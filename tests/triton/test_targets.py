@@ -16,6 +16,7 @@ from diptych.contract import Tower
 from diptych.engines.base import EMBEDS
 from diptych.engines.triton import TritonEngine
 from diptych.engines.triton_install import Installed
+from diptych.engines.triton_rows import ROW_CHECK
 from diptych.engines.triton_server import tritonserver
 from diptych.errors import EngineUnavailable, Overloaded
 from diptych.repository import ModelFiles
@@ -67,6 +68,20 @@ def test_the_file_is_the_message(name: str, tmp_path: Path) -> None:
     for tower, folder in SPEC.folders.items():
         read = text_format.Parse((tmp_path / folder / CONFIG).read_text(), pb.ModelConfig())
         assert read == made(tower, PLACEMENTS[name])
+
+
+def test_the_shipped_repository_is_what_we_write(tmp_path: Path) -> None:
+    placed(tmp_path, Placement())
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        assert path.read_bytes() == (REPOSITORY / path.relative_to(tmp_path)).read_bytes(), path
+
+
+@pytest.mark.parametrize("target", Target)
+def test_only_a_model_of_ours_proves_what_its_answers_belong_to(target: Target) -> None:
+    """Backends of others answer what the graph has, and Triton refuses a config with more."""
+    device = Device.GPU if target is Target.TENSORRT else Device.CPU
+    outputs = {output.name for output in made(Tower.TEXT, Placement(target, device)).output}
+    assert (ROW_CHECK in outputs) == (target is Target.PYTHON)
 
 
 @pytest.mark.parametrize("name", [name for name in PLACEMENTS if name != "python"])

@@ -18,6 +18,7 @@ from diptych.contract import ModelSpec, Tower
 from diptych.engines.base import Array, check_answer
 from diptych.engines.breaker import Breaker
 from diptych.engines.triton_checks import find
+from diptych.engines.triton_rows import ROW_CHECK, mixed_up, sums_of
 from diptych.engines.triton_wire import read_answer, write_request
 from diptych.errors import (
     DeadlinePassed,
@@ -92,6 +93,7 @@ class TritonEngine:
         channel: grpc.aio.Channel,
         *,
         max_batch: Mapping[Tower, int],
+        checked: frozenset[Tower],
         description: str,
         in_flight: int = 2,
     ) -> None:
@@ -103,6 +105,8 @@ class TritonEngine:
         )
         self._triton = rpc.GRPCInferenceServiceStub(channel)
         self._max_batch = max_batch
+        self._checked = checked
+        self._mixed_up = 0  # answers that were none to what was asked
         self._breakers = {tower: Breaker() for tower in Tower}
         self.description = description
         self.in_flight = in_flight
@@ -132,6 +136,7 @@ class TritonEngine:
             files.spec,
             channel,
             max_batch=found.max_batch,
+            checked=found.checked,
             description=f"triton {found.server}, backend {found.backend}",
             in_flight=in_flight,
         )
@@ -184,19 +189,35 @@ class TritonEngine:
     ) -> dict[str, Array]:
         left_s = until - time.monotonic()
         model, version = self._spec.folders[tower], self._spec.version
-        request = write_request(model, version, inputs, outputs, queue_s=left_s)
+        is_checked = tower in self._checked
+        asked = [*outputs, ROW_CHECK] if is_checked else outputs
+        request = write_request(model, version, inputs, asked, queue_s=left_s)
         with self._breakers[tower].watched() as was_well:
             try:
-                data = await self._infer(request, timeout=left_s)
+                call = self._infer(request, timeout=left_s)
+                # While Triton computes: the sums then cost no caller any time.
+                data, sums = await asyncio.gather(call, sums_of(inputs if is_checked else {}))
             except grpc.aio.AioRpcError as exc:
                 log.warning("%s: Triton: %s: %s", model, exc.code().name, exc.details())
                 raise _meaning(exc, tower, was_well) from exc
-        found = read_answer(data)
-        if missing := [name for name in outputs if name not in found]:
-            raise EngineFailed(f"{tower} tower: Triton left out {', '.join(missing)}")
-        answer = {name: found[name] for name in outputs}
+            found = read_answer(data)
+            if missing := [name for name in asked if name not in found]:
+                raise EngineFailed(f"{tower} tower: Triton left out {', '.join(missing)}")
+            answer = {name: found[name] for name in outputs}
+            if is_checked:
+                self._check_rows(tower, sums, answer, found[ROW_CHECK])
         check_answer(self._spec, tower, len(next(iter(inputs.values()))), answer)
         return answer
+
+    def _check_rows(
+        self, tower: Tower, sums: Array, answer: Mapping[str, Array], check: Array
+    ) -> None:
+        if not (reason := mixed_up(sums, answer, check)):
+            return
+        self._mixed_up += 1
+        model, number = self._spec.folders[tower], self._mixed_up
+        log.error("%s: Triton mixed answers up, %d times so far: %s", model, number, reason)
+        raise EngineUnavailable(f"Triton mixed up answers of the {tower} tower")
 
 
 def _meaning(exc: grpc.aio.AioRpcError, tower: Tower, was_well: bool) -> DiptychError:

@@ -15,6 +15,7 @@ from tritonclient.grpc import service_pb2_grpc as rpc
 
 from diptych.contract import ModelSpec, Tower
 from diptych.engines.base import EMBEDS, MASK, PIXELS, TOKENS
+from diptych.engines.triton_rows import ROW_CHECK
 from diptych.errors import BadRepository, EngineUnavailable
 
 # Triton's name of the element type, then the shape; -1 is any length.
@@ -33,6 +34,7 @@ class Found:
     server: str  # its version
     backend: str  # what runs the towers in it
     max_batch: dict[Tower, int]  # inputs per request
+    checked: frozenset[Tower]  # those that prove what their answers belong to
 
 
 async def find(channel: grpc.aio.Channel, spec: ModelSpec, address: str, wait_s: float) -> Found:
@@ -66,6 +68,11 @@ async def _found(triton: rpc.GRPCInferenceServiceStub, spec: ModelSpec, address:
         server=about.version,
         backend=configs[Tower.IMAGE].backend or configs[Tower.IMAGE].platform,
         max_batch={tower: config.max_batch_size for tower, config in configs.items()},
+        checked=frozenset(
+            tower
+            for tower, config in configs.items()
+            if any(output.name == ROW_CHECK for output in config.output)
+        ),
     )
 
 
