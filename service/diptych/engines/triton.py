@@ -78,11 +78,14 @@ _QUEUE_TIMEOUT = "Request timeout expired"
 _DEAD_STUB = re.compile("stub process", re.IGNORECASE)
 
 
+# What a call costs, in tokens of text. Other backends may run on a GPU, which wants large batches.
+_CALL_TOKENS, _CALL_TOKENS_PYTHON = 256, 32
+
+
 class TritonEngine:
     """Both towers of one model, run by Triton. Made by `connect`."""
 
     length_step = 8
-    call_tokens = 256  # a call is a journey, and may end on a GPU that wants large batches
     # With _LIVE_S less than the two seconds within which a dead server must be noticed.
     canary_every_s = 0.5
     canary_timeout_s = 0.8
@@ -96,6 +99,7 @@ class TritonEngine:
         checked: frozenset[Tower],
         description: str,
         in_flight: int = 2,
+        call_tokens: int = _CALL_TOKENS,
     ) -> None:
         self._spec = spec
         self._channel = channel
@@ -110,6 +114,7 @@ class TritonEngine:
         self._breakers = {tower: Breaker() for tower in Tower}
         self.description = description
         self.in_flight = in_flight
+        self.call_tokens = call_tokens
 
     @classmethod
     async def connect(
@@ -139,6 +144,7 @@ class TritonEngine:
             checked=found.checked,
             description=f"triton {found.server}, backend {found.backend}",
             in_flight=in_flight,
+            call_tokens=_CALL_TOKENS_PYTHON if found.backend == "python" else _CALL_TOKENS,
         )
 
     async def run(
