@@ -18,7 +18,7 @@ from tests.export.train.files import csv_of_pairs
 from tests.export.train.towers import towers
 
 ROOT = Path(__file__).parents[3]
-STEPS = 12
+STEPS = 48
 
 
 def command(data: Path, out: Path, *more: str) -> list[str]:
@@ -26,7 +26,7 @@ def command(data: Path, out: Path, *more: str) -> list[str]:
     return [
         *(sys.executable, "-W", "error", "-m", "diptych_export", "train"),
         *("--model", str(data.parent / "config.json"), "--data", str(data), "--out", str(out)),
-        *("--steps", str(STEPS), "--batch", "8", "--chunk", "4", "--every", "4"),
+        *("--steps", str(STEPS), "--batch", "8", "--chunk", "4", "--every", "16"),
         *("--warmup", "2", "--shuffle", "6", "--least-view", "0.5", *more),
     ]
 
@@ -85,7 +85,7 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_killed_run_reaches_the_same_curve_and_the_same_weights(
     data: Path, whole: Path, tmp_path: Path
 ) -> None:
-    kill_after(6, data, tmp_path)
+    kill_after(20, data, tmp_path)
     assert len(curve(tmp_path)) < STEPS
     done = run(data, tmp_path, "--resume")
     assert done.returncode == 0, done.stderr
@@ -122,7 +122,7 @@ def test_a_run_leaves_all_it_promises(whole: Path) -> None:
     [reject] = [json.loads(line) for line in (whole / "rejects.jsonl").read_text().splitlines()]
     assert reject["id"].endswith("pairs.csv:7")
     assert sorted(path.name for path in (whole / "checkpoints").iterdir()) == [
-        f"{step:07}" for step in (4, 8, 12)
+        f"{step:07}" for step in (16, 32, 48)
     ]
 
 
