@@ -54,7 +54,7 @@ def main() -> None:
     runs = [list(_run(options, repository)) for _ in range(options.runs)]
     lines = [_median(same) for same in zip(*runs, strict=True)]
     for line in lines if options.json else ():
-        print(json.dumps(line))  # noqa: T201
+        print(json.dumps(line))
     if not options.json:
         report.table(lines)
         report.summary(lines)

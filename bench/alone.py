@@ -44,7 +44,7 @@ def main() -> None:
     reader.add_argument("--model", required=True)
     options = reader.parse_args()
     files = repository.load(options.repository, options.model)
-    print(json.dumps(asyncio.run(measured(files))))  # noqa: T201
+    print(json.dumps(asyncio.run(measured(files))))
 
 
 async def measured(files: repository.ModelFiles) -> dict[str, Any]:

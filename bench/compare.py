@@ -42,7 +42,7 @@ def compare(case: str, on: list[str], off: list[str], options: argparse.Namespac
                 found = load(server, CASES[case], seconds=options.seconds, concurrency=32)
                 speeds[way].append(found["items_per_s"])
     line: dict[str, Any] = {way: statistics.median(found) for way, found in speeds.items()}
-    print(json.dumps({"case": case, **line, "ratio": line["on"] / line["off"]}), flush=True)  # noqa: T201
+    print(json.dumps({"case": case, **line, "ratio": line["on"] / line["off"]}), flush=True)
 
 
 if __name__ == "__main__":

@@ -35,10 +35,10 @@ def main() -> None:
     reader.add_argument("--one", type=int, help=argparse.SUPPRESS)  # in a process of its own
     options = reader.parse_args()
     if options.one:
-        print(json.dumps(measured(options.one, options.chunk)))  # noqa: T201
+        print(json.dumps(measured(options.one, options.chunk)))
         return
     if not options.json:
-        print("  pairs     cached   of it embeddings   seconds        plain")  # noqa: T201
+        print("  pairs     cached   of it embeddings   seconds        plain")
     for pairs in options.pairs:
         found = in_a_process_of_its_own(pairs, options.chunk)
         plain = in_a_process_of_its_own(pairs, pairs) if pairs <= PLAIN else None
@@ -105,10 +105,10 @@ def in_a_process_of_its_own(pairs: int, chunk: int) -> dict[str, Any]:
 def show(found: dict[str, Any], plain: dict[str, Any] | None, *, as_json: bool) -> None:
     if as_json:
         found["plain_bytes"] = plain["bytes"] if plain else None
-        print(json.dumps(found), flush=True)  # noqa: T201
+        print(json.dumps(found), flush=True)
         return
     beside = f"   {plain['bytes'] / _MIB:6.0f} MiB" if plain else ""
-    print(  # noqa: T201
+    print(
         f"{found['pairs']:7,} {found['bytes'] / _MIB:6.0f} MiB "
         f"{found['embedding_bytes'] / _MIB:14.1f} MiB {found['seconds']:9.1f}{beside}",
         flush=True,

@@ -164,7 +164,7 @@ def _compare(expected: dict[str, bytes | None], destination: Path, when: str) ->
 
 
 def _say(name: str, value: str) -> None:
-    print(f"{name:<34}{value}", flush=True)  # noqa: T201
+    print(f"{name:<34}{value}", flush=True)
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def main() -> None:
     reader.add_argument("--warmup", type=float, default=1.0)
     reader.add_argument("--calls", type=int, default=0, help="so many, in place of --seconds")
     options = reader.parse_args()
-    print(json.dumps(uvloop.run(_run(options))))  # noqa: T201
+    print(json.dumps(uvloop.run(_run(options))))
 
 
 async def _run(options: argparse.Namespace) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def main() -> None:
             found = load(server, CASES[name], calls=calls)
             added = server.memory_bytes() - before
         line = {"case": name, "calls": calls, "added_mib": added / 2**20, "codes": found["codes"]}
-        print(json.dumps(line), flush=True)  # noqa: T201
+        print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def main() -> None:
             "refused_p99_ms": storm["refused_p99_ms"],
             "codes": storm["codes"],
         }
-        print(json.dumps(line), flush=True)  # noqa: T201
+        print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def main() -> None:
         storm = asyncio.run(weathered(Path(folder), options))
     found = {**asdict(storm), "broken": storm.broken(options.late)}
     if options.json:
-        print(json.dumps(found))  # noqa: T201
+        print(json.dumps(found))
     else:
         show(storm, found["broken"])
     sys.exit(bool(found["broken"]))
@@ -199,7 +199,7 @@ class Triton(Program):
 
     async def _read(self) -> None:
         async for line in self.lines_until():
-            print(line, file=sys.stderr)  # noqa: T201
+            print(line, file=sys.stderr)
             words = line.split()
             if "(gRPC)," in words:
                 async with self._changed:
@@ -287,9 +287,9 @@ def show(storm: Storm, broken: list[str]) -> None:
         "processes and shared memory left": storm.left_processes + storm.left_regions,
         "promises broken": ", ".join(broken) or "none",
     }
-    print(f"injuries: {', '.join(storm.injuries)}")  # noqa: T201
+    print(f"injuries: {', '.join(storm.injuries)}")
     for name, value in lines.items():
-        print(f"  {name:<34}{value}")  # noqa: T201
+        print(f"  {name:<34}{value}")
 
 
 def _seconds(values: list[float]) -> str:

@@ -115,11 +115,11 @@ def show(
         "at": name,
     }
     if options.json:
-        print(json.dumps(facts))  # noqa: T201
+        print(json.dumps(facts))
         return
     if score == SCORES[0]:
-        print("loss     processes  chunks  pairs  loss differs  gradients differ, at most")  # noqa: T201
-    print(  # noqa: T201
+        print("loss     processes  chunks  pairs  loss differs  gradients differ, at most")
+    print(
         f"{score:7} {world.size:10} {options.chunks:7} {options.pairs:6} "
         f"{differences['loss']:13.1e}  {differences[name]:.1e} of {len(differences) - 1}, in {name}"
     )

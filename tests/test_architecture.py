@@ -91,6 +91,7 @@ FLOORS = [
         "diptych.contract",
         "diptych.errors",
         "diptych.threads",
+        "diptych.disk",
         "diptych.external_data",
         "diptych.v1.*",
     ],

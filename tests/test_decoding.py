@@ -32,7 +32,8 @@ async def test_work_is_done_on_a_thread_and_its_error_is_the_callers() -> None:
             await decoders.run(lambda: 1 / 0, priority=Priority.INTERACTIVE, deadline=NEVER)
 
 
-async def test_an_interactive_picture_goes_before_those_of_a_bulk_caller() -> None:
+async def finished(works: list[tuple[str, Priority]]) -> list[str]:
+    """In which order one thread does what all came while it was busy."""
     order: list[str] = []
     held = threading.Event()
     async with serving(1) as decoders:
@@ -42,32 +43,23 @@ async def test_an_interactive_picture_goes_before_those_of_a_bulk_caller() -> No
         await asyncio.sleep(0.02)
         calls = [
             decoders.run(partial(order.append, name), priority=priority, deadline=NEVER)
-            for name, priority in [("bulk", Priority.BULK)] * 5 + [("one", Priority.INTERACTIVE)]
+            for name, priority in works
         ]
         rest = asyncio.gather(*calls)
         await asyncio.sleep(0.02)
         held.set()
         await asyncio.gather(busy, rest)
-    assert order.index("one") == 0
+    return order
+
+
+async def test_an_interactive_picture_goes_before_those_of_a_bulk_caller() -> None:
+    works = [("bulk", Priority.BULK)] * 5 + [("one", Priority.INTERACTIVE)]
+    assert (await finished(works)).index("one") == 0
 
 
 async def test_bulk_work_moves_however_much_interactive_work_there_is() -> None:
-    order: list[str] = []
-    held = threading.Event()
-    async with serving(1) as decoders:
-        busy = asyncio.create_task(
-            decoders.run(held.wait, priority=Priority.INTERACTIVE, deadline=NEVER)
-        )
-        await asyncio.sleep(0.02)
-        names = [("bulk", Priority.BULK)] * 2 + [("one", Priority.INTERACTIVE)] * 40
-        calls = [
-            decoders.run(partial(order.append, name), priority=priority, deadline=NEVER)
-            for name, priority in names
-        ]
-        rest = asyncio.gather(*calls)
-        await asyncio.sleep(0.02)
-        held.set()
-        await asyncio.gather(busy, rest)
+    works = [("bulk", Priority.BULK)] * 2 + [("one", Priority.INTERACTIVE)] * 40
+    order = await finished(works)
     assert [at for at, name in enumerate(order) if name == "bulk"] == [7, 15]
 
 

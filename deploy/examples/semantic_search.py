@@ -34,6 +34,6 @@ with Client(address) as client:
     queries = client.embed(texts, options).vectors
 scores, found = index.search(queries, k=min(3, len(ids)))
 for text, row, places in zip(texts, scores, found, strict=True):
-    print(text)  # noqa: T201
+    print(text)
     for score, place in zip(row, places, strict=True):
-        print(f"  {score:.3f}  {ids[place]}")  # noqa: T201
+        print(f"  {score:.3f}  {ids[place]}")

@@ -35,4 +35,4 @@ with InferenceServerClient(address) as client:
     images = embed(client, f"{spec.name}_image", "pixel_values", pixels)
     captions = embed(client, f"{spec.name}_text", "input_ids", tokens)
 for picture, row in zip(pictures, images @ captions.T, strict=True):
-    print(picture, *(f"{cosine:.4f}" for cosine in row))  # noqa: T201
+    print(picture, *(f"{cosine:.4f}" for cosine in row))

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from diptych.contract import ModelSpec, Tower
+from diptych.disk import sync
 from diptych.repository import GRAPH, SPEC, TOKENIZER, load
 from diptych_export.triton_config import CONFIG, Placement, fingerprints, write
 
@@ -61,10 +62,10 @@ def publish(stage: Path, root: Path, spec: ModelSpec) -> None:
     """
     load(stage, spec.name, spec.version)
     for file in stage.rglob("*"):
-        _sync(file)
+        sync(file)
     for folder in spec.folders.values():
         _move(stage / folder, root / folder, spec.version)
-    _sync(root)
+    sync(root)
 
 
 def _move(prepared: Path, published: Path, version: int) -> None:
@@ -75,13 +76,4 @@ def _move(prepared: Path, published: Path, version: int) -> None:
     # load that version the moment it appears.
     os.replace(prepared / CONFIG, published / CONFIG)
     os.rename(prepared / str(version), published / str(version))
-    _sync(published)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file or folder is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(published)

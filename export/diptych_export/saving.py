@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from diptych.disk import sync
 from diptych_export.errors import BadRun
 from diptych_export.trainer import Trainer
 from diptych_export.world import World
@@ -37,11 +38,11 @@ def written_whole(path: Path) -> Iterator[Path]:
     folder.mkdir(parents=True)
     yield folder
     for file in [*folder.rglob("*"), folder]:
-        _sync(file)
+        sync(file)
     if path.exists():  # of the same step: a run that was taken up and stopped at once
         shutil.rmtree(path)
     os.rename(folder, path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def place(root: Path, step: int) -> Path:
@@ -118,12 +119,3 @@ def _set_random_state(state: dict[str, str]) -> None:
     torch.set_rng_state(bytes_of("cpu"))
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(bytes_of("cuda"))
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file or folder is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

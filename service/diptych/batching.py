@@ -76,11 +76,14 @@ class Batcher(Generic[Item, Result]):
         in_flight: int,
         digest: Callable[[Item], bytes],
         cost: Callable[[Item], float] = lambda item: 1.0,
+        call_items: float = 0.0,
     ) -> None:
+        """`call_items`: what a call of `run` costs beside its items, in items."""
         self._run = run
         self._limits = limits
         self._in_flight = in_flight
         self._cost = cost
+        self._call_items = call_items
         self._digest = digest
         self._suspects = Suspects()
         self._alone = asyncio.Lock()  # who runs alone, so that a death has one suspect
@@ -95,7 +98,7 @@ class Batcher(Generic[Item, Result]):
         # One more than can hang together: the best of them is the engine's own pace.
         self._paces: deque[float] = deque(maxlen=in_flight + 1)
         self._cold_until = -math.inf  # of the event loop's clock
-        self.pace_s = 0.0  # between one result and the next while busy, of late; 0: none yet
+        self.pace_s = 0.0  # for what one item adds to a batch, of late; 0: not known yet
 
     async def submit(
         self,
@@ -120,6 +123,11 @@ class Batcher(Generic[Item, Result]):
         heapq.heappush(self._waiting[priority], (deadline, next(self._order), entry))
         self._work.set()
         return await entry.reply
+
+    def expected_s(self, items: int) -> float:
+        """How long so many items would take, at the pace of late; 0 while that is not known."""
+        calls = math.ceil(items / self._limits.max_items)
+        return self.pace_s * (items + self._call_items * calls)
 
     def __len__(self) -> int:
         """How many items wait, those included whose callers have gone."""
@@ -182,7 +190,7 @@ class Batcher(Generic[Item, Result]):
             if batch and dearest * (len(batch) + 1) > self._limits.max_cost:
                 return
             soonest = min(soonest, entry.deadline)
-            if batch and now + SLACK * self.pace_s * (len(batch) + 1) > soonest:
+            if batch and now + SLACK * self.expected_s(len(batch) + 1) > soonest:
                 return  # a larger batch would end too late for one of its own
             if batch and (self._is_suspect(entry) or self._is_suspect(batch[0])):
                 return
@@ -192,7 +200,7 @@ class Batcher(Generic[Item, Result]):
         if entry.reply.done():
             return False
         # Where others wait, nothing is begun that could not end in time.
-        if entry.deadline <= now + (self.pace_s if len(self) > 1 else 0.0):
+        if entry.deadline <= now + (self.expected_s(1) if len(self) > 1 else 0.0):
             entry.reply.set_exception(DeadlinePassed("the deadline passed in the queue"))
             return False
         if self._is_suspect(entry) and self._suspects.is_refused(self._digest_of(entry)):
@@ -252,7 +260,7 @@ class Batcher(Generic[Item, Result]):
                 entry.reply.set_result(answer)
 
     def _keep_pace(self, started: float, finished: float, items: int) -> None:
-        pace_s = (finished - max(started, self._finished)) / items
+        pace_s = (finished - max(started, self._finished)) / (items + self._call_items)
         self._finished = finished
         if finished < self._cold_until:
             return

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import time
+
 import numpy as np
 
 from diptych.contract import ModelSpec, Tower, canary_pixels, canary_tokens
@@ -13,6 +16,9 @@ from diptych.scoring import unit
 # By the precision of the graphs. An engine that multiplies in bf16 stays above; another graph, or
 # a wrong kernel, does not.
 MIN_COSINE = {"fp32": 0.999, "bf16": 0.998, "fp16": 0.998, "int8": 0.99}
+
+_ROWS = 8  # that a call's own cost is told from its items' by
+_MOST_ITEMS = 1000  # what a call may cost, where items seem to cost nothing
 
 
 async def prove(engine: Engine, spec: ModelSpec, *, rows: int = 1) -> None:
@@ -33,6 +39,34 @@ async def prove(engine: Engine, spec: ModelSpec, *, rows: int = 1) -> None:
                 f"{spec.name}: the {tower} tower's canary has cosine {worst:.5f} to the reference; "
                 f"at least {least} is needed"
             )
+
+
+async def call_items(engine: Engine, spec: ModelSpec) -> dict[Tower, float]:
+    """What a call of each tower costs beside its items, in items: small on a CPU, large on a GPU.
+
+    Measured on the canary, alone and several times side by side, the better of two runs each, for
+    engines that are warm.
+
+    Raises:
+        EngineError: no answer, or an error for one.
+    """
+    alone_s, together_s = [await _times(engine, spec, rows) for rows in (1, _ROWS)]
+    found = {}
+    for tower, one_s in alone_s.items():
+        item_s = max((together_s[tower] - one_s) / (_ROWS - 1), one_s / _MOST_ITEMS)
+        found[tower] = max(one_s - item_s, 0.0) / item_s
+    return found
+
+
+async def _times(engine: Engine, spec: ModelSpec, rows: int) -> dict[Tower, float]:
+    """Seconds that a batch of so many canaries takes."""
+    taken: dict[Tower, float] = {}
+    for tower, inputs in _canary(spec, rows).items():
+        for _ in range(2):
+            began = time.perf_counter()
+            await engine.run(tower, inputs, [EMBEDS[tower]])
+            taken[tower] = min(time.perf_counter() - began, taken.get(tower, math.inf))
+    return taken
 
 
 def _canary(spec: ModelSpec, rows: int) -> dict[Tower, dict[str, Array]]:

@@ -30,10 +30,9 @@ class Decoders:
             self._run, BatchLimits(max_items=1), in_flight=threads, digest=lambda work: b""
         )
 
-    @property
-    def pace_s(self) -> float:
-        """Between one result and the next while busy, of late; 0 before the first."""
-        return self._queue.pace_s
+    def expected_s(self, items: int) -> float:
+        """How long so many would take, at the pace of late; 0 while that is not known."""
+        return self._queue.expected_s(items)
 
     async def run(
         self, work: Callable[[], Result], *, priority: Priority, deadline: float

@@ -189,12 +189,11 @@ class Encoder:
         ahead = self._inside[tower, Priority.INTERACTIVE]
         if reading.priority is Priority.BULK:
             ahead += self._inside[tower, Priority.BULK]
-        pace_s = self._towers.pace_s(tower)
+        wait_s = self._towers.expected_s(tower, ahead)
         if tower is Tower.IMAGE:
-            pace_s = max(pace_s, self._decoders.pace_s)
+            wait_s = max(wait_s, self._decoders.expected_s(ahead))
         left_s = reading.deadline - asyncio.get_running_loop().time()
-        wait_s = SLACK * pace_s * ahead
-        if wait_s > left_s:
+        if SLACK * wait_s > left_s:
             raise Overloaded(
                 f"{ahead} inputs are ahead, about {wait_s:.2f} s of work; "
                 f"the deadline is in {max(left_s, 0):.2f} s"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,13 +24,24 @@ class Towers:
     """Both towers of one model on one engine, each with a batcher of its own."""
 
     def __init__(
-        self, spec: ModelSpec, engine: Engine, metrics: Metrics, *, max_batch: int
+        self,
+        spec: ModelSpec,
+        engine: Engine,
+        metrics: Metrics,
+        *,
+        max_batch: int,
+        call_items: Mapping[Tower, float],
     ) -> None:
+        """`call_items`: what a call of each tower costs beside its items, in items."""
         self._spec = spec
         self._engine = engine
         self._metrics = metrics
         self._images: Batcher[Pixels, Vector] = Batcher(
-            self._run_images, BatchLimits(max_batch), in_flight=engine.in_flight, digest=_digest
+            self._run_images,
+            BatchLimits(max_batch),
+            in_flight=engine.in_flight,
+            digest=_digest,
+            call_items=call_items[Tower.IMAGE],
         )
         # Texts are cheaper, and more of them are cut into better groups by length.
         texts = max_batch if max_batch == 1 else 2 * max_batch
@@ -40,6 +51,7 @@ class Towers:
             in_flight=engine.in_flight,
             digest=_digest,
             cost=len,
+            call_items=call_items[Tower.TEXT],
         )
 
     @asynccontextmanager
@@ -53,9 +65,9 @@ class Towers:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def pace_s(self, tower: Tower) -> float:
-        """Between one vector and the next while the tower is busy, of late; 0 before the first."""
-        return (self._images if tower is Tower.IMAGE else self._texts).pace_s
+    def expected_s(self, tower: Tower, items: int) -> float:
+        """How long so many would take, at the pace of late; 0 while that is not known."""
+        return (self._images if tower is Tower.IMAGE else self._texts).expected_s(items)
 
     async def embed_image(
         self, pixels: Pixels, *, priority: Priority, deadline: float = math.inf

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,8 +21,8 @@ from diptych_export.build import build
 from diptych_export.errors import ParityError
 from diptych_export.onnx import MAX_IR, OPSET
 from diptych_export.repository import next_version
-from diptych_export.sources import huggingface
 from diptych_export.sources.base import Source
+from diptych_export.sources.huggingface import open_huggingface
 from tests.export import tiny
 
 OUTPUTS = {
@@ -31,9 +32,10 @@ OUTPUTS = {
 
 
 def source(seed: int = 0) -> Source:
-    return huggingface.describe(
-        tiny.model(seed), tiny.processor(), origin="a test", licence="Apache-2.0"
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        tiny.model(seed).save_pretrained(folder)
+        tiny.processor().save_pretrained(folder)
+        return open_huggingface(folder, "Apache-2.0")
 
 
 @pytest.fixture(scope="module")

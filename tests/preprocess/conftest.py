@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
 from diptych.contract import TextSpec
+from diptych.preprocess.text import TextTokenizer
 from tests.preprocess.references import byte_letters, openai_vocabulary
 from tests.preprocess.texts import PROSE
 
@@ -65,3 +66,8 @@ def text_spec(theirs: CLIPTokenizer) -> TextSpec:
         vocabulary=len(theirs),
         attention_mask=False,
     )
+
+
+@pytest.fixture(scope="session")
+def ours(tokenizer_json: Path, text_spec: TextSpec) -> TextTokenizer:
+    return TextTokenizer(tokenizer_json, text_spec)

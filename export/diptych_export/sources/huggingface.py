@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from diptych_export.errors import BadCheckpoint
 from diptych_export.sources import families
@@ -27,24 +26,6 @@ def open_huggingface(where: str, licence: str | None = None) -> Source:
     name = Path(where).name if Path(where).is_dir() else where
     origin = f"{own.model.config.model_type} {name}"
     return _source(own, origin=origin, licence=licence or licence_of(own.card))
-
-
-def describe(model: Any, processor: Any, *, origin: str, licence: str) -> Source:
-    """The same of a model and processor that are at hand.
-
-    Raises:
-        BadCheckpoint: as above.
-    """
-    own = Pretrained(
-        where=origin,
-        family=families.family(origin, model.config.model_type),
-        model=model.eval(),
-        tokenizer=processor.tokenizer,
-        processor=processor.image_processor,
-        written=processor.image_processor.to_dict(),
-        card="",
-    )
-    return _source(own, origin=origin, licence=licence)
 
 
 def _source(own: Pretrained, *, origin: str, licence: str) -> Source:

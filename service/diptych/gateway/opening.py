@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
-from diptych.canary import prove
+from diptych.canary import call_items, prove
 from diptych.decoding import Decoders
 from diptych.encoder import CacheLimits, Encoder
 from diptych.engines.base import Engine
@@ -101,7 +101,8 @@ class Opener:
             for rows in (1, settings.max_batch):  # the extremes, so that both are warm
                 await prove(engine, spec, rows=rows)
             most = 1 if settings.deterministic else settings.max_batch
-            towers = Towers(spec, engine, self._metrics, max_batch=most)
+            costs = await call_items(engine, spec)
+            towers = Towers(spec, engine, self._metrics, max_batch=most, call_items=costs)
             encoder = self._encoder(files, towers)
             async with towers.serving():
                 sets = read_label_sets(settings.labels) if settings.labels else []

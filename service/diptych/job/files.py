@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
+from diptych.disk import sync
 from diptych.errors import BadJob
 
 _ASIDE = ".aside"  # suffix of what is being written
@@ -37,13 +38,12 @@ def make_aside(path: Path, make: Callable[[Path], object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             make(aside)
-            with aside.open("rb") as stream:
-                os.fsync(stream.fileno())
+            sync(aside)
             aside.replace(path)
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
 @contextmanager
@@ -55,15 +55,6 @@ def writing(path: Path) -> Iterator[None]:
         # Arrow's own words are many, and name the file beside.
         reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
         raise BadJob(f"cannot write {path}: {reason}") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in it survive a loss of power."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def digest(path: Path) -> str:

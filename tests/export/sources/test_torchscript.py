@@ -12,7 +12,7 @@ import torch
 
 from diptych_export.sources import torchscript
 from tests.export.sources.comparing import refusal
-from tests.export.sources.test_refusals import Bomb
+from tests.export.sources.spoiling import Bomb
 
 FLOATS = torch.arange(6, dtype=torch.float32)
 

@@ -1,0 +1,66 @@
+"""Batchers of numbers, for tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from diptych.batching import Batcher, BatchLimits
+
+Run = Callable[[list[int], float], Awaitable[list[int]]]
+
+
+class Engine:
+    """Doubles numbers, remembers its batches, and works only when let."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.open = asyncio.Event()
+
+    async def run(self, items: list[int], timeout_s: float = 0) -> list[int]:
+        self.batches.append(items)
+        await self.open.wait()
+        return [2 * item for item in items]
+
+
+def digest(item: int) -> bytes:
+    return str(item).encode()
+
+
+@asynccontextmanager
+async def serving(
+    run: Run, in_flight: int = 1, call_items: float = 0.0, **limits: Any
+) -> AsyncIterator[Batcher[int, int]]:
+    batcher = Batcher(
+        run,
+        BatchLimits(**limits),
+        in_flight=in_flight,
+        cost=float,
+        digest=digest,
+        call_items=call_items,
+    )
+    task = asyncio.create_task(batcher.serve())
+    try:
+        yield batcher
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def submit_all(batcher: Batcher[int, int], items: list[int], **how: Any) -> list[int]:
+    answers = await asyncio.gather(*(batcher.submit(item, **how) for item in items))
+    return [answer.result for answer in answers]
+
+
+@asynccontextmanager
+async def busy(engine: Engine, **limits: Any) -> AsyncIterator[Batcher[int, int]]:
+    """A batcher whose engine is occupied with item 0 until `engine.open` is set."""
+    async with serving(engine.run, **limits) as batcher:
+        occupied = asyncio.create_task(batcher.submit(0))
+        await asyncio.sleep(0.01)
+        yield batcher
+        engine.open.set()
+        await occupied

@@ -1,0 +1,163 @@
+"""What is known of the time work takes, and what follows for work in a hurry."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from diptych.errors import DeadlinePassed, EngineUnavailable
+from tests.batches import serving, submit_all
+
+
+async def test_one_batch_that_hung_does_not_make_the_pace() -> None:
+    took_s = 0.002
+
+    async def run(items: list[int], timeout_s: float = 0) -> list[int]:
+        await asyncio.sleep(took_s)
+        return items
+
+    async with serving(run) as batcher:
+        for _ in range(10):
+            await batcher.submit(1)
+        usual_s = batcher.pace_s
+        took_s = 0.5
+        await batcher.submit(1)
+        assert 0 < batcher.pace_s < 2 * usual_s < 0.5
+
+
+async def test_an_engine_that_comes_back_has_no_pace_yet() -> None:
+    """Or callers were refused by what it took to come back."""
+    is_away = False
+
+    async def run(items: list[int], timeout_s: float = 0) -> list[int]:
+        await asyncio.sleep(0.001)
+        if is_away:
+            raise EngineUnavailable("away")
+        return items
+
+    async with serving(run) as batcher:
+        await batcher.submit(1)
+        await batcher.submit(1)
+        assert batcher.pace_s > 0
+        is_away = True
+        with pytest.raises(EngineUnavailable):
+            await batcher.submit(1)
+        is_away = False
+        await batcher.submit(1)
+        assert batcher.pace_s == 0
+
+
+async def test_what_a_silent_engine_answers_late_does_not_make_the_pace() -> None:
+    """Or callers were refused by what it took to wake up."""
+    took_s = 0.002
+
+    async def run(items: list[int], timeout_s: float) -> list[int]:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.sleep(took_s)
+        except TimeoutError:
+            raise DeadlinePassed("no answer") from None
+        return items
+
+    def soon() -> float:
+        return asyncio.get_running_loop().time() + 0.1
+
+    async with serving(run) as batcher:
+        await batcher.submit(1)
+        await batcher.submit(1)
+        usual_s = batcher.pace_s
+        took_s = 10.0
+        with pytest.raises(DeadlinePassed):
+            await batcher.submit(1, deadline=soon())
+        took_s = 0.05
+        for _ in range(3):
+            await batcher.submit(1, deadline=soon())
+        assert batcher.pace_s == usual_s
+
+
+async def test_an_engine_too_busy_to_be_in_time_keeps_its_pace() -> None:
+    """What it answers to others while one gives up is its pace, and callers are refused by it."""
+    took_s = 0.002
+
+    async def run(items: list[int], timeout_s: float) -> list[int]:
+        if items == [0]:
+            await asyncio.sleep(timeout_s)
+            raise DeadlinePassed("no answer")
+        await asyncio.sleep(took_s)
+        return items
+
+    async with serving(run, in_flight=2) as batcher:
+        for _ in range(3):
+            await batcher.submit(1)
+        took_s = 0.05
+        late = asyncio.get_running_loop().time() + 0.1
+        gives_up = asyncio.create_task(batcher.submit(0, deadline=late))
+        await asyncio.sleep(0.01)
+        for _ in range(3):
+            await batcher.submit(1)
+        with pytest.raises(DeadlinePassed):
+            await gives_up
+        assert batcher.pace_s >= 0.05
+        took_s = 0.002
+        await batcher.submit(1)
+        assert batcher.pace_s < 0.05
+
+
+async def test_a_batch_is_no_larger_than_its_most_urgent_item_has_time_for() -> None:
+    """At the pace of late: 10 ms an item, so five of them in the 60 ms that the first has."""
+    batches: list[int] = []
+
+    async def run(items: list[int], timeout_s: float) -> list[int]:
+        batches.append(len(items))
+        await asyncio.sleep(0.01 * len(items))
+        return items
+
+    async with serving(run) as batcher:
+        for _ in range(3):
+            await submit_all(batcher, [0] * 4)
+        batches.clear()
+        now = asyncio.get_running_loop().time()
+        urgent = asyncio.create_task(batcher.submit(1, deadline=now + 0.06))
+        rest = asyncio.create_task(submit_all(batcher, [2] * 40, deadline=now + 60))
+        await asyncio.gather(urgent, rest)
+    assert 1 <= batches[0] <= 6
+    assert sum(batches) == 41
+    assert max(batches) > 20
+
+
+async def test_what_could_not_end_in_time_is_not_begun_while_others_wait() -> None:
+    begun: list[int] = []
+
+    async def run(items: list[int], timeout_s: float) -> list[int]:
+        begun.extend(items)
+        await asyncio.sleep(0.05 * len(items))
+        return items
+
+    async with serving(run, max_items=1) as batcher:
+        for _ in range(3):
+            await batcher.submit(0)
+        now = asyncio.get_running_loop().time()
+        first = asyncio.create_task(batcher.submit(1, deadline=now + 60))
+        await asyncio.sleep(0)
+        late = asyncio.create_task(batcher.submit(2, deadline=now + 0.07))
+        last = asyncio.create_task(batcher.submit(3, deadline=now + 60))
+        with pytest.raises(DeadlinePassed):
+            await late
+        await asyncio.gather(first, last)
+    assert 2 not in begun
+
+
+async def test_single_calls_teach_nothing_wrong_about_large_batches() -> None:
+    """A GPU takes 20 ms for one and for sixty-four: nobody is refused for what is waiting there."""
+
+    async def run(items: list[int], timeout_s: float) -> list[int]:
+        await asyncio.sleep(0.02)
+        return items
+
+    async with serving(run, call_items=1000.0, max_items=64) as batcher:
+        for _ in range(3):
+            await batcher.submit(1)
+        assert batcher.expected_s(1) == pytest.approx(batcher.expected_s(64), rel=0.1)
+        now = asyncio.get_running_loop().time()
+        await submit_all(batcher, [1] * 64, deadline=now + 0.5)
