@@ -40,7 +40,7 @@ FLOORS = [
         "diptych.gateway.opening",
         "diptych.gateway.health",
     ],
-    ["diptych.gateway.translate", "diptych.gateway.policing"],
+    ["diptych.gateway.translate", "diptych.gateway.policing", "diptych.gateway.judgement_bytes"],
     ["diptych.gateway.status", "diptych.gateway.served", "diptych.gateway.rules"],
     ["diptych.moderation"],
     ["diptych.concepts", "diptych.policy_files"],

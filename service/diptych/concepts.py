@@ -43,7 +43,8 @@ class _Contrast:
     starts: Indexes  # [K], where each concept's begin in `vectors`
 
 
-@dataclass(frozen=True, slots=True)
+# Compared by identity: so that what is made of it once can be kept for as long as it is.
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class EmbeddedPolicy:
     """A policy and the vectors of its prompts in one space."""
 
@@ -66,13 +67,14 @@ class EmbeddedPolicy:
         With logits l = scale * cosine + bias of prompts p and of contrast c, a softmax over both
         gives the prompts sigmoid(logsumexp(l_p) - logsumexp(l_c)); the difference is its logit.
         """
-        cosines = np.clip(vectors @ self.vectors.T, -1.0, 1.0)
-        scores: Scores = np.maximum.reduceat(cosines, self.starts, axis=1)
-        nearest = self._nearest(cosines, scores)
+        cosines = np.clip(_products(vectors, self.vectors), -1.0, 1.0)
+        scores, nearest = self._nearest(cosines)
+        if not self.is_logit.any():
+            return scores, nearest
         logits = self.scale * scores + self.bias
         if len(against := self.contrast.concepts):
             own = self.scale * cosines[:, self.contrast.prompts]
-            other = self.scale * (vectors @ self.contrast.vectors.T)
+            other = self.scale * _products(vectors, self.contrast.vectors)
             logits[:, against] = np.logaddexp.reduceat(
                 own, self.contrast.prompt_starts, axis=1
             ) - np.logaddexp.reduceat(other, self.contrast.starts, axis=1)
@@ -81,11 +83,21 @@ class EmbeddedPolicy:
         scores = np.where(self.is_share, shares, np.where(self.is_logit, logits, scores))
         return scores, nearest
 
-    def _nearest(self, cosines: Scores, best: Scores) -> Indexes:
-        counts = np.diff(self.starts, append=len(self.prompts))
-        is_best = cosines == np.repeat(best, counts, axis=1)
-        columns = np.where(is_best, np.arange(len(self.prompts)), len(self.prompts))
-        return np.minimum.reduceat(columns, self.starts, axis=1)
+    def _nearest(self, cosines: Scores) -> tuple[Scores, Indexes]:
+        """The highest of each concept's prompts, and the first that has it."""
+        columns = np.arange(len(self.prompts))
+        if len(self.starts) == len(columns):
+            return cosines, np.broadcast_to(columns, cosines.shape)
+        best: Scores = np.maximum.reduceat(cosines, self.starts, axis=1)
+        is_best = cosines == np.repeat(best, np.diff(self.starts, append=len(columns)), axis=1)
+        first = np.minimum.reduceat(np.where(is_best, columns, len(columns)), self.starts, axis=1)
+        return best, first
+
+
+def _products(rows: Matrix, prompts: Matrix) -> Scores:
+    """[N, P], row by row: the last bits of a product of matrices depend on how many rows it has,
+    and an input must not be judged otherwise for what else was in the call."""
+    return np.stack([prompts @ row for row in rows])
 
 
 async def embed_policy(encoder: Encoder, policy: Policy) -> EmbeddedPolicy:

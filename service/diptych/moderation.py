@@ -16,7 +16,7 @@ from diptych.errors import BadInput, EngineFailed
 from diptych.policies import Verdict
 from diptych.scoring import Scores
 
-_INLINE_SCORES = 20_000  # fewer take less than a millisecond; more would hold up the event loop
+INLINE_SCORES = 20_000  # fewer take less than a millisecond; more would hold up the event loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ async def _judge_all(
     if not vectors:
         return [outcome for outcome in outcomes if not isinstance(outcome, Embedded)]
     stack = np.stack(vectors)
-    if len(stack) * (len(policy.vectors) + len(policy.contrast.vectors)) <= _INLINE_SCORES:
+    if len(stack) * (len(policy.vectors) + len(policy.contrast.vectors)) <= INLINE_SCORES:
         scores, nearest = policy.measure(stack)
     else:
         scores, nearest = await asyncio.to_thread(policy.measure, stack)

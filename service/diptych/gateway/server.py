@@ -27,7 +27,7 @@ from diptych.gateway.served import Catalog
 from diptych.gateway.servicers import EmbeddingServicer
 from diptych.metrics import Metrics
 from diptych.settings import Settings, cores
-from diptych.v1 import embedding_pb2, embedding_pb2_grpc, moderation_pb2, moderation_pb2_grpc
+from diptych.v1 import embedding_pb2, embedding_pb2_grpc, moderation_pb2
 
 SERVICES = [
     embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].full_name,
@@ -152,9 +152,7 @@ async def _listening(
     server = grpc.aio.server(interceptors=[calls], options=_options(settings))
     await health.start()
     embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(EmbeddingServicer(entrance), server)
-    moderation_pb2_grpc.add_ModerationServiceServicer_to_server(
-        ModerationServicer(entrance, metrics), server
-    )
+    ModerationServicer(entrance, metrics).add_to(server)
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     if settings.reflection:
         names = [*SERVICES, HEALTH_SERVICE, reflection.SERVICE_NAME]
