@@ -13,6 +13,7 @@ from diptych.client import AsyncClient
 from diptych.engines.base import Engine
 from diptych.gateway.opening import open_engine
 from diptych.gateway.server import gateway
+from diptych.metrics import Metrics
 from diptych.repository import ModelFiles
 from diptych.settings import Settings
 from diptych.testing import FaultyEngine
@@ -50,8 +51,10 @@ class Faulty:
 async def faulty(*, canary_every_s: float = 30.0, **changes: Any) -> AsyncIterator[Faulty]:
     engines: list[FaultyEngine] = []
 
-    async def engine_for(files: ModelFiles, settings: Settings, wait_s: float) -> Engine:
-        engine = await open_engine(files, settings, wait_s)
+    async def engine_for(
+        files: ModelFiles, settings: Settings, wait_s: float, metrics: Metrics
+    ) -> Engine:
+        engine = await open_engine(files, settings, wait_s, metrics)
         engines.append(FaultyEngine(engine, files.spec, canary_every_s=canary_every_s))
         return engines[0]
 

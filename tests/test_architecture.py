@@ -39,6 +39,7 @@ FLOORS = [
         "diptych.gateway.translate_moderation",
         "diptych.gateway.opening",
         "diptych.gateway.health",
+        "diptych.gateway.gauges",
     ],
     ["diptych.gateway.translate", "diptych.gateway.policing", "diptych.gateway.judgement_bytes"],
     ["diptych.gateway.status", "diptych.gateway.served", "diptych.gateway.rules"],

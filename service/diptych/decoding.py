@@ -34,6 +34,11 @@ class Decoders:
         """How long so many would take, at the pace of late; 0 while that is not known."""
         return self._queue.expected_s(items)
 
+    @property
+    def waiting(self) -> int:
+        """How much waits for a thread."""
+        return len(self._queue)
+
     async def run(
         self, work: Callable[[], Result], *, priority: Priority, deadline: float
     ) -> Result:

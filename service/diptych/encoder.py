@@ -123,6 +123,21 @@ class Encoder:
             return found
         return replace(found, vector=shorten(found.vector, reading.dimensions))
 
+    def waiting(self, tower: Tower) -> int:
+        """Inputs that wait for a batch of this tower."""
+        return self._towers.waiting(tower)
+
+    def kept_bytes(self, tower: Tower) -> int:
+        """Bytes of the tower's vectors that are kept by content."""
+        return (self._images if tower is Tower.IMAGE else self._texts).bytes
+
+    @contextmanager
+    def scoring(self) -> Iterator[None]:
+        """Within this, a call's vectors are compared."""
+        began = time.perf_counter()
+        yield
+        self._metrics.spent("score", time.perf_counter() - began)
+
     async def embed_all(
         self, items: Sequence[Input | BadInput], reading: Reading, places: Sequence[str]
     ) -> list[Outcome]:
@@ -154,8 +169,10 @@ class Encoder:
                 raise item
             return await self.embed(item, reading)
         except BadInput as exc:
+            self._metrics.rejected("input", f"bad_{_kind(item)}")
             return exc.within(place)
         except EngineFailed as exc:
+            self._metrics.rejected("input", "engine_failed")
             return exc
 
     async def _compute(self, item: Input, reading: Reading) -> Embedded:
@@ -177,7 +194,9 @@ class Encoder:
                 answer = await self._towers.embed_image(
                     pixels, priority=priority, deadline=deadline
                 )
-            self._metrics.stages(decode_s, answer.queue_s, answer.engine_s)
+            self._metrics.spent("tokenize" if isinstance(item, str) else "decode", decode_s)
+            self._metrics.spent("queue", answer.queue_s)
+            self._metrics.spent("engine", answer.engine_s)
             return Embedded(answer.result, *counts, decode_s, answer.queue_s, answer.engine_s)
 
     @contextmanager
@@ -196,7 +215,8 @@ class Encoder:
         if SLACK * wait_s > left_s:
             raise Overloaded(
                 f"{ahead} inputs are ahead, about {wait_s:.2f} s of work; "
-                f"the deadline is in {max(left_s, 0):.2f} s"
+                f"the deadline is in {max(left_s, 0):.2f} s",
+                "no_time",
             )
         self._inside[tower, reading.priority] += 1
         try:
@@ -219,6 +239,14 @@ class Encoder:
         return await self._decoders.run(
             tokenize, priority=reading.priority, deadline=reading.deadline
         )
+
+
+def _kind(item: Input | BadInput) -> str:
+    if isinstance(item, BadInput):
+        return "input"
+    if isinstance(item, str):
+        return "text"
+    return "image" if isinstance(item, bytes) else "pixels"
 
 
 def _key(item: Input, reading: Reading) -> tuple[str, bool, bytes]:

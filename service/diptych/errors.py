@@ -5,11 +5,14 @@ DiptychError
 ├── NotFound              the caller named something this server does not have
 ├── SpaceMismatch         the caller expects vectors of another space
 ├── Overloaded            a bound is reached; trying again later will help
+├── Unidentified          the caller has not shown who it is
+├── NotAllowed            the caller is known and has no right to this call
 ├── DeadlinePassed        the caller's time is up; the work was dropped
 ├── EngineError
 │   ├── EngineUnavailable the engine is away, unhealthy or stopping
 │   └── EngineFailed      the engine answered, with an error or with nonsense
 ├── BadRepository         the model repository cannot be served; start-up stops
+├── BadAccess             a certificate, or the file of callers, cannot be used; likewise
 ├── BadData               data for a job or for training cannot be read
 └── BadJob                a job cannot start, or not go on, where it is asked to
 
@@ -22,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 
 class DiptychError(Exception):
@@ -60,8 +64,35 @@ class SpaceMismatch(DiptychError):
     """The fingerprint a caller expects is not the one of the space served."""
 
 
+# Which bound: inputs or bytes inside, time before the deadline, the engine's own queue, a quota.
+Bound: TypeAlias = Literal["no_room", "no_time", "engine_full", "over_quota"]
+
+
 class Overloaded(DiptychError):
     """Admitting this work would exceed a bound."""
+
+    def __init__(
+        self, message: str, bound: Bound = "no_room", *, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.bound = bound
+        self.retry_after_s = retry_after_s  # None: as usual
+
+
+# Why: nothing was shown; what was shown is not known, or several things; it counts no longer.
+Unknown: TypeAlias = Literal["no_credentials", "bad_credentials", "expired_credentials"]
+
+
+class Unidentified(DiptychError):
+    """The caller showed no key or certificate that counts."""
+
+    def __init__(self, message: str, why: Unknown = "bad_credentials") -> None:
+        super().__init__(message)
+        self.why = why
+
+
+class NotAllowed(DiptychError):
+    """The caller is known, and has no right to the method it called."""
 
 
 class DeadlinePassed(DiptychError):
@@ -86,6 +117,10 @@ class EngineFailed(EngineError):
 
 class BadRepository(DiptychError):
     """A model repository is missing, incomplete, or disagrees with itself."""
+
+
+class BadAccess(DiptychError):
+    """A certificate, its key, or the file of callers cannot be used."""
 
 
 class BadData(DiptychError):

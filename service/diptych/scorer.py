@@ -53,8 +53,9 @@ async def score_all(
         DiptychError: as `Encoder.embed_all`.
     """
     asked, offered = await _both(encoder, queries, candidates, templates, reading)
-    matrix = np.stack([vector_of(outcome) for outcome in offered])
-    rows = await _score_against(encoder.spec, asked, matrix, measure=measure, top_k=top_k)
+    with encoder.scoring():
+        matrix = np.stack([vector_of(outcome) for outcome in offered])
+        rows = await _score_against(encoder.spec, asked, matrix, measure=measure, top_k=top_k)
     return Scored(rows, _embedded(asked) + _embedded(offered))
 
 
@@ -69,8 +70,9 @@ async def score_label_set(
 ) -> Scored:
     """Score every query against every label of a set embedded before."""
     asked = await encoder.embed_all(queries, reading, _places(queries))
-    matrix = shorten(labels.vectors, reading.dimensions or encoder.spec.embed_dim)
-    rows = await _score_against(encoder.spec, asked, matrix, measure=measure, top_k=top_k)
+    with encoder.scoring():
+        matrix = shorten(labels.vectors, reading.dimensions or encoder.spec.embed_dim)
+        rows = await _score_against(encoder.spec, asked, matrix, measure=measure, top_k=top_k)
     return Scored(rows, _embedded(asked), labels.file.labels)
 
 
@@ -104,7 +106,8 @@ async def score_pairwise(
     """Score query i against candidate i. A pair with a bad half has an error of its own."""
     asked, offered = await _both(encoder, queries, candidates, templates, reading)
     spec = encoder.spec
-    rows = [_pair(spec, *pair, measure) for pair in zip(asked, offered, strict=True)]
+    with encoder.scoring():
+        rows = [_pair(spec, *pair, measure) for pair in zip(asked, offered, strict=True)]
     return Scored(rows, _embedded(asked) + _embedded(offered))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -69,6 +70,10 @@ class Towers:
         """How long so many would take, at the pace of late; 0 while that is not known."""
         return (self._images if tower is Tower.IMAGE else self._texts).expected_s(items)
 
+    def waiting(self, tower: Tower) -> int:
+        """Inputs that wait for a batch of this tower."""
+        return len(self._images if tower is Tower.IMAGE else self._texts)
+
     async def embed_image(
         self, pixels: Pixels, *, priority: Priority, deadline: float = math.inf
     ) -> Answer[Vector]:
@@ -108,10 +113,12 @@ class Towers:
         self, tower: Tower, inputs: dict[str, npt.NDArray[Any]], timeout_s: float
     ) -> Matrix:
         name = EMBEDS[tower]
-        self._metrics.batch_inputs.labels(tower).observe(len(next(iter(inputs.values()))))
+        began = time.perf_counter()
         answer = await self._engine.run(
             tower, inputs, [name], timeout_s=timeout_s if math.isfinite(timeout_s) else None
         )
+        rows = len(next(iter(inputs.values())))
+        self._metrics.ran(tower, rows, time.perf_counter() - began)
         return unit(answer[name])
 
 

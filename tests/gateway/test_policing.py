@@ -18,6 +18,7 @@ from diptych.engines.base import Engine
 from diptych.errors import EngineUnavailable
 from diptych.gateway.opening import open_engine
 from diptych.gateway.server import gateway, told_to_look
+from diptych.metrics import Metrics
 from diptych.repository import ModelFiles
 from diptych.settings import Settings
 from diptych.testing import FaultyEngine
@@ -116,8 +117,12 @@ async def test_an_engine_that_is_away_only_delays_a_changed_policy(
 ) -> None:
     engines: list[FaultyEngine] = []
 
-    async def engine_for(files: ModelFiles, settings: Settings, wait_s: float) -> Engine:
-        engines.append(FaultyEngine(await open_engine(files, settings, wait_s), files.spec))
+    async def engine_for(
+        files: ModelFiles, settings: Settings, wait_s: float, metrics: Metrics
+    ) -> Engine:
+        engines.append(
+            FaultyEngine(await open_engine(files, settings, wait_s, metrics), files.spec)
+        )
         return engines[0]
 
     write(tmp_path, POLICY)

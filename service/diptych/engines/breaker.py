@@ -22,10 +22,13 @@ class Breaker:
         failures: int = 5,  # in a row; fewer, and one broken connection would look like an outage
         open_s: float = 1.0,  # between tries; added to every outage
         clock: Callable[[], float] = time.monotonic,
+        told: Callable[[bool], None] = lambda is_open: None,
     ) -> None:
+        """`told`: called whenever it opens or closes."""
         self._limit = failures
         self._open_s = open_s
         self._clock = clock
+        self._told = told
         self._failures = 0
         self._next_try = 0.0  # of the clock; while open, nobody passes before
         self._trying = False
@@ -49,17 +52,19 @@ class Breaker:
             yield self.is_well
         except EngineUnavailable:
             self._failures += 1
+            if self._failures == self._limit:
+                self._told(True)
             self._rest()
             raise
         except (EngineFailed, Overloaded):
-            self._failures = 0
+            self._answered()
             raise
         except BaseException:  # the caller ran out of time, or left: nothing was learnt
             if trial:
                 self._rest()
             raise
         else:
-            self._failures = 0
+            self._answered()
         finally:
             self._trying = self._trying and not trial
 
@@ -71,6 +76,11 @@ class Breaker:
             raise EngineUnavailable("the engine does not answer; it is tried again within seconds")
         self._trying = True
         return True
+
+    def _answered(self) -> None:
+        if self._failures >= self._limit:
+            self._told(False)
+        self._failures = 0
 
     def _rest(self) -> None:
         self._next_try = self._clock() + self._open_s

@@ -28,6 +28,7 @@ from diptych.errors import (
     Overloaded,
     one_reason,
 )
+from diptych.metrics import Metrics
 from diptych.repository import ModelFiles
 
 log = logging.getLogger(__name__)
@@ -98,10 +99,12 @@ class TritonEngine:
         max_batch: Mapping[Tower, int],
         checked: frozenset[Tower],
         description: str,
+        metrics: Metrics,
         in_flight: int = 2,
         call_tokens: int = _CALL_TOKENS,
     ) -> None:
         self._spec = spec
+        self._metrics = metrics
         self._channel = channel
         # Bytes in and out: triton_wire writes and reads them.
         self._infer: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
@@ -111,14 +114,22 @@ class TritonEngine:
         self._max_batch = max_batch
         self._checked = checked
         self._mixed_up = 0  # answers that were none to what was asked
-        self._breakers = {tower: Breaker() for tower in Tower}
+        self._breakers = {
+            tower: Breaker(told=metrics.breaker.labels(spec.name, tower).set) for tower in Tower
+        }
         self.description = description
         self.in_flight = in_flight
         self.call_tokens = call_tokens
 
     @classmethod
     async def connect(
-        cls, address: str, files: ModelFiles, *, wait_s: float = 30.0, in_flight: int = 2
+        cls,
+        address: str,
+        files: ModelFiles,
+        *,
+        wait_s: float = 30.0,
+        in_flight: int = 2,
+        metrics: Metrics | None = None,
     ) -> TritonEngine:
         """Wait for Triton at `address` to have both towers ready, and check that they are ours.
 
@@ -142,6 +153,7 @@ class TritonEngine:
             channel,
             max_batch=found.max_batch,
             checked=found.checked,
+            metrics=metrics or Metrics(),
             description=f"triton {found.server}, backend {found.backend}",
             in_flight=in_flight,
             call_tokens=_CALL_TOKENS_PYTHON if found.backend == "python" else _CALL_TOKENS,
@@ -221,6 +233,7 @@ class TritonEngine:
         if not (reason := mixed_up(sums, answer, check)):
             return
         self._mixed_up += 1
+        self._metrics.mixed_up.labels(self._spec.name, tower).inc()
         model, number = self._spec.folders[tower], self._mixed_up
         log.error("%s: Triton mixed answers up, %d times so far: %s", model, number, reason)
         raise EngineUnavailable(f"Triton mixed up answers of the {tower} tower")
@@ -235,7 +248,7 @@ def _meaning(exc: grpc.aio.AioRpcError, tower: Tower, was_well: bool) -> Diptych
     if code is grpc.StatusCode.DEADLINE_EXCEEDED or _QUEUE_TIMEOUT in words:
         return DeadlinePassed("the deadline passed before Triton had answered")
     if _QUEUE_FULL in words:
-        return Overloaded("Triton's queue is full")
+        return Overloaded("Triton's queue is full", "engine_full")
     gone = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.CANCELLED)
     if code in gone or _DEAD_STUB.search(words):
         words = f"Triton does not run the {tower} tower at present"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from grpc_health.v1 import health, health_pb2
 
 from diptych.canary import prove
-from diptych.errors import DeadlinePassed, EngineError
+from diptych.errors import DeadlinePassed, EngineError, EngineFailed
 from diptych.gateway.served import Catalog, Served
 from diptych.metrics import Metrics
 
@@ -46,6 +46,8 @@ class Health:
 
     async def proved(self) -> None:
         """Say SERVING: the models were proved when they were opened."""
+        for model in self._catalog:
+            self._checked(model, "right")
         await self._say(True)
 
     async def _ask(self) -> bool:
@@ -53,15 +55,24 @@ class Health:
             try:
                 await _prove(model)
             except (TimeoutError, DeadlinePassed):
-                return self._unwell(model, "its canary took too long")
+                return self._unwell(model, "slow", "its canary took too long")
+            except EngineFailed as exc:
+                return self._unwell(model, "wrong", str(exc))
             except EngineError as exc:
-                return self._unwell(model, str(exc))
+                return self._unwell(model, "away", str(exc))
             except Exception as exc:  # the watch must outlive whatever it is
                 log.exception("the canary of %s", model.spec.name)
-                return self._unwell(model, repr(exc))
+                return self._unwell(model, "away", repr(exc))
+            self._checked(model, "right")
         return True
 
-    def _unwell(self, model: Served, reason: str) -> bool:
+    def _checked(self, model: Served, outcome: str) -> None:
+        name = model.spec.name
+        self._metrics.canaries.labels(name, outcome).inc()
+        self._metrics.engine_up.labels(name).set(outcome in ("right", "wrong"))
+
+    def _unwell(self, model: Served, outcome: str, reason: str) -> bool:
+        self._checked(model, outcome)
         if self._is_well:
             log.error("not serving: the engine of %s: %s", model.spec.name, reason)
         return False

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
 from diptych.errors import BadInput, DiptychError
-from diptych.gateway.status import code_of, to_status, trailing, unexpected
+from diptych.gateway.status import code_of, reason_of, to_status, trailing, unexpected
 from diptych.metrics import MethodMetrics, Metrics
 
 if TYPE_CHECKING:  # generic in the stubs, not at run time
@@ -40,6 +40,7 @@ class Calls(grpc.aio.ServerInterceptor):
         self._metrics = metrics
         self._handlers: dict[str, Handler] = {}  # by method; gRPC asks for one at every call
         self._open = 0
+        metrics.open.set_function(lambda: self._open)
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -106,6 +107,7 @@ class Calls(grpc.aio.ServerInterceptor):
             nonlocal code
             status = _status_of(exc, method)
             code = code_of(status)
+            self._metrics.rejected("call", reason_of(exc))
             return status
 
         try:

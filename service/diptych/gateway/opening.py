@@ -28,11 +28,14 @@ TRITON = "triton://"
 
 _WAIT_S = 60.0  # for an engine to load the graphs
 
-# The files of one version, and how long its engine may take to have it ready, in seconds.
-EngineFor: TypeAlias = Callable[[ModelFiles, Settings, float], Awaitable[Engine]]
+# The files of one version, how long its engine may take to have it ready, in seconds, and where it
+# counts what befalls it.
+EngineFor: TypeAlias = Callable[[ModelFiles, Settings, float, Metrics], Awaitable[Engine]]
 
 
-async def open_engine(files: ModelFiles, settings: Settings, wait_s: float) -> Engine:
+async def open_engine(
+    files: ModelFiles, settings: Settings, wait_s: float, metrics: Metrics | None = None
+) -> Engine:
     """The engine the settings name.
 
     Raises:
@@ -45,6 +48,7 @@ async def open_engine(files: ModelFiles, settings: Settings, wait_s: float) -> E
             files,
             wait_s=wait_s,
             in_flight=2 * settings.triton_replicas,
+            metrics=metrics,
         )
     return await asyncio.to_thread(
         EmbeddedEngine,
@@ -95,7 +99,8 @@ class Opener:
             EngineError: the engine is away, or its canary is not the reference's.
         """
         spec, settings = files.spec, self._settings
-        engine = await self._engine_for(files, settings, wait_s)
+        self._metrics.watch_engine(spec.name)
+        engine = await self._engine_for(files, settings, wait_s, self._metrics)
         labels = (spec.name, str(spec.version), spec.fingerprint)
         try:
             for rows in (1, settings.max_batch):  # the extremes, so that both are warm

@@ -17,6 +17,7 @@ from prometheus_client import start_http_server
 from diptych.admission import Admission
 from diptych.decoding import Decoders
 from diptych.gateway.entrance import Entrance
+from diptych.gateway.gauges import prepare, watch
 from diptych.gateway.health import Health
 from diptych.gateway.interceptors import Calls
 from diptych.gateway.moderating import ModerationServicer
@@ -73,12 +74,13 @@ async def gateway(
     admission = Admission(
         max_inputs=settings.max_waiting_inputs, max_bytes=settings.max_waiting_bytes
     )
-    metrics.inside.set_function(lambda: admission.inputs)
     entrance, policing = Entrance(catalog, admission, limits), Policing(settings.policies, metrics)
     health = Health(catalog, SERVICES, metrics)
     async with AsyncExitStack() as stack:
         decoders = Decoders(settings.decoders or cores())
         await stack.enter_async_context(decoders.serving())
+        watch(metrics, settings, admission, decoders, catalog)
+        prepare(metrics, SERVICES)
         opener = Opener(settings, limits, decoders, policing, metrics, engine_for)
         rollout = Rollout(settings.repository, opener, catalog, policing, metrics)
         await stack.enter_async_context(_rolling(settings, rollout, look or asyncio.Event()))

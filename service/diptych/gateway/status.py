@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from diptych.errors import (
+    BadAccess,
     BadData,
     BadInput,
     BadJob,
@@ -18,9 +19,11 @@ from diptych.errors import (
     DiptychError,
     EngineFailed,
     EngineUnavailable,
+    NotAllowed,
     NotFound,
     Overloaded,
     SpaceMismatch,
+    Unidentified,
 )
 
 DETAILS_KEY = "grpc-status-details-bin"  # where clients of every language look for the details
@@ -45,9 +48,21 @@ STATUS: dict[type[DiptychError], Kind] = {
     DeadlinePassed: Kind(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_PASSED"),
     EngineUnavailable: Kind(grpc.StatusCode.UNAVAILABLE, "ENGINE_UNAVAILABLE", retry_after_s=1.0),
     EngineFailed: Kind(grpc.StatusCode.INTERNAL, "ENGINE_FAILED"),
+    Unidentified: Kind(grpc.StatusCode.UNAUTHENTICATED, "UNIDENTIFIED"),
+    NotAllowed: Kind(grpc.StatusCode.PERMISSION_DENIED, "NOT_ALLOWED"),
     BadRepository: Kind(grpc.StatusCode.INTERNAL, "BAD_REPOSITORY"),  # at start-up only
+    BadAccess: Kind(grpc.StatusCode.INTERNAL, "BAD_ACCESS"),  # likewise
     BadData: Kind(grpc.StatusCode.INTERNAL, "BAD_DATA"),  # in offline jobs only
     BadJob: Kind(grpc.StatusCode.INTERNAL, "BAD_JOB"),  # likewise
+}
+
+
+# Every status one of our calls can end with.
+CODES = {kind.code for kind in STATUS.values()} | {
+    grpc.StatusCode.OK,
+    grpc.StatusCode.CANCELLED,  # the caller went away
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.UNKNOWN,  # a bug, which shows
 }
 
 
@@ -57,11 +72,22 @@ def to_status(error: DiptychError) -> status_pb2.Status:
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=kind.reason, domain=DOMAIN)]
     if isinstance(error, BadInput):
         details.append(_bad_request(error))
-    if kind.retry_after_s is not None:
-        delay = duration_pb2.Duration(nanos=round(kind.retry_after_s * 1e9) % 10**9)
-        delay.seconds = int(kind.retry_after_s)
+    delay_s = error.retry_after_s if isinstance(error, Overloaded) else None
+    if (delay_s := delay_s or kind.retry_after_s) is not None:
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(round(delay_s * 1e9))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     return _status(kind.code, str(error), details)
+
+
+def reason_of(error: Exception) -> str:
+    """Why a call is refused, as one of metrics.REJECTS."""
+    if isinstance(error, Overloaded):
+        return error.bound
+    if isinstance(error, Unidentified):
+        return error.why
+    kind = STATUS.get(type(error)) if isinstance(error, DiptychError) else None
+    return kind.reason.lower() if kind else "internal"
 
 
 def unexpected(error_id: str) -> status_pb2.Status:
