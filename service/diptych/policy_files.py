@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import ValidationError
 
 from diptych.errors import BadRepository
 from diptych.policies import Policy
+from diptych.strict_yaml import StrictLoader
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -65,7 +65,7 @@ def read_policy(path: Path) -> PolicyFile:
     """
     said: Any = None
     try:
-        said = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        said = yaml.load(path.read_text(encoding="utf-8"), StrictLoader)
         return PolicyFile(path, Policy.model_validate(said))
     except ValidationError as exc:
         first = exc.errors()[0]
@@ -86,17 +86,6 @@ def fitting(files: Iterable[PolicyFile], fingerprint: str) -> dict[str, Policy]:
         if policy.fits(fingerprint) and (not known or policy.fingerprint == fingerprint):
             found[policy.name] = policy
     return found
-
-
-class _Loader(yaml.SafeLoader):
-    """As SafeLoader, but a key that stands twice is an error, where YAML's last one would win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if repeated := [key for key, times in Counter(keys).items() if times > 1]:
-            line = node.start_mark.line + 1
-            raise yaml.YAMLError(f"{repeated[0]!r} stands twice in what begins in line {line}")
-        return super().construct_mapping(node, deep)
 
 
 def _where(said: Any, place: Sequence[int | str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -12,20 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from diptych.errors import (
-    BadInput,
-    DeadlinePassed,
-    DiptychError,
-    EngineFailed,
-    EngineUnavailable,
-    NotFound,
-    Overloaded,
-    SpaceMismatch,
-    Violation,
-)
+from diptych.errors import DiptychError
 from diptych.v1 import embedding_pb2 as pb
+from diptych.wire_errors import code_name as code_name
+from diptych.wire_errors import to_error as to_error
 
 # An encoded image, a text, ready pixels [S, S, 3], or the path of an image file.
 Input: TypeAlias = bytes | str | npt.NDArray[np.uint8] | os.PathLike[str]
@@ -33,17 +24,6 @@ Vectors: TypeAlias = npt.NDArray[np.floating[Any]]  # float32, or float16 where 
 
 MeasureName: TypeAlias = Literal["default", "cosine", "logit", "softmax", "sigmoid", "clipscore"]
 
-# The inverse of the server's table; a code that is not here is EngineFailed.
-ERRORS: Mapping[int, type[DiptychError]] = {
-    code_pb2.INVALID_ARGUMENT: BadInput,
-    code_pb2.NOT_FOUND: NotFound,
-    code_pb2.FAILED_PRECONDITION: SpaceMismatch,
-    code_pb2.RESOURCE_EXHAUSTED: Overloaded,
-    code_pb2.DEADLINE_EXCEEDED: DeadlinePassed,
-    code_pb2.UNAVAILABLE: EngineUnavailable,
-}
-
-_CODES = {kind: code for code, kind in ERRORS.items()}
 _DTYPES: dict[int, np.dtype[np.floating[Any]]] = {
     pb.DATA_TYPE_FLOAT32: np.dtype("<f4"),
     pb.DATA_TYPE_FLOAT16: np.dtype("<f2"),
@@ -259,24 +239,6 @@ def to_input(item: Input) -> pb.Input:
         )
         return pb.Input(pixels=pixels)
     return pb.Input(image=Path(item).read_bytes())
-
-
-def to_error(status: status_pb2.Status) -> DiptychError:
-    """The error a server meant by `status`, with its field violations if it has any."""
-    kind = ERRORS.get(status.code, EngineFailed)
-    if kind is not BadInput:
-        return kind(status.message)
-    for detail in status.details:
-        bad = error_details_pb2.BadRequest()
-        if detail.Is(bad.DESCRIPTOR) and detail.Unpack(bad):
-            return BadInput([Violation(v.field, v.description) for v in bad.field_violations])
-    return BadInput.at("request", status.message)
-
-
-def code_name(error: DiptychError) -> str:
-    """The name of the gRPC status that `error` came as: "INVALID_ARGUMENT"."""
-    name: str = code_pb2.Code.Name(_CODES.get(type(error), code_pb2.INTERNAL))
-    return name
 
 
 def as_dict(message: Message) -> dict[str, Any]:

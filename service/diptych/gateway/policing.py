@@ -6,18 +6,16 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 from diptych.concepts import EmbeddedPolicy, embed_policy
 from diptych.encoder import Encoder
 from diptych.errors import DiptychError, EngineError
 from diptych.gateway.served import Served
+from diptych.gateway.watching import State, state_of
 from diptych.metrics import Metrics
 from diptych.policy_files import PolicyFile, fitting, policy_paths, read_policies
 
 log = logging.getLogger(__name__)
-
-_State: TypeAlias = list[tuple[object, ...]]
 
 
 class Policing:
@@ -30,7 +28,7 @@ class Policing:
         self._folder = folder
         self._metrics = metrics
         self._files: list[PolicyFile] = []
-        self._seen: _State = []  # what lay there when it was last read
+        self._seen: State = []  # what lay there when it was last read
 
     async def start(self) -> None:
         """Read the folder, if there is one.
@@ -114,11 +112,5 @@ def _names(files: Iterable[PolicyFile]) -> list[str]:
     return [f"{file.policy.name} version {file.policy.version}" for file in files]
 
 
-def _state(folder: Path) -> _State:
-    """What changes whenever a file in the folder does; links are followed, as Kubernetes lays
-    them."""
-    try:
-        stats = [(path, path.stat()) for path in policy_paths(folder)]
-    except OSError as exc:  # in the middle of being moved, or gone
-        return [(exc.errno,)]
-    return [(path, stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+def _state(folder: Path) -> State:
+    return state_of(lambda: policy_paths(folder))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from diptych import repository
@@ -12,6 +12,7 @@ from diptych.errors import BadRepository, DiptychError, EngineUnavailable
 from diptych.gateway.opening import Opener
 from diptych.gateway.policing import Policing
 from diptych.gateway.served import Catalog, Served
+from diptych.gateway.watching import look_again
 from diptych.metrics import Metrics
 
 _FIRST_WAIT_S = 60.0  # for an engine that starts together with this gateway
@@ -62,14 +63,7 @@ class Rollout:
 
     async def watch(self, every_s: float, now: asyncio.Event) -> None:
         """Look for other policies and new versions until cancelled; at once when `now` is set."""
-        while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(now.wait(), every_s)
-            now.clear()
-            if await self._policing.refresh(self._catalog):
-                self._refused.clear()  # a version may have been refused for want of a policy
-            for name in self._open:
-                await self._refresh(name)
+        await look_again(every_s, now, self._look)
 
     async def stop(self) -> None:
         """Close everything that is open, finished or not."""
@@ -78,6 +72,12 @@ class Rollout:
         await asyncio.gather(*self._closing, return_exceptions=True)
         for _, stack in self._open.values():
             await stack.aclose()
+
+    async def _look(self) -> None:
+        if await self._policing.refresh(self._catalog):
+            self._refused.clear()  # a version may have been refused for want of a policy
+        for name in self._open:
+            await self._refresh(name)
 
     async def _refresh(self, name: str) -> None:
         try:
