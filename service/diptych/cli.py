@@ -13,9 +13,8 @@ import cyclopts
 import uvloop
 from cyclopts import Parameter
 from cyclopts.types import ExistingFile
-from rich.table import Table
 
-from diptych import settings, wire
+from diptych import settings
 from diptych.client import Client
 from diptych.commands import policy
 from diptych.commands.common import (
@@ -30,6 +29,7 @@ from diptych.commands.common import (
     out,
     print_line,
 )
+from diptych.commands.models import models
 from diptych.commands.moderate import moderate
 from diptych.demo import PICTURES, run_demo
 from diptych.engines.triton_supervisor import run_triton
@@ -45,6 +45,7 @@ app = cyclopts.App(
 )
 server = cyclopts.App(name="serve", config=cyclopts.config.Env(settings.PREFIX, command=False))
 app.command(server)
+app.command(models)
 app.command(moderate)
 app.command(policy.app)
 # Found when it is asked for: it needs the extra [job].
@@ -158,32 +159,6 @@ def score(
     for path, result in zip(image, reply.results, strict=True):
         print_line({"query": str(path), **_scores(result, names)}, as_json)
     exit_on_errors(reply.results)
-
-
-@app.command
-def models(*, address: Address, as_json: AsJson = False) -> None:
-    """List what a gateway serves, and within which limits.
-
-    Example: diptych models --address localhost:50051 --json
-    """
-    with Client(address) as client:
-        info = client.models()
-    table = Table("model", "version", "dimensions", "engine", "fingerprint")
-    for found in info.models:
-        space = found.space
-        if as_json:
-            print_line(wire.as_dict(found), as_json)
-        table.add_row(
-            space.model,
-            str(space.version),
-            str(space.dimensions),
-            found.engine,
-            space.fingerprint[:12],
-        )
-    if not as_json:
-        out.print(table)
-        for name, value in wire.as_dict(info.limits).items():
-            out.print(f"{name}: {value}")
 
 
 @app.command
