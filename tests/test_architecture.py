@@ -31,6 +31,7 @@ FLOORS = [
         "diptych.gateway.servicers",
         "diptych.gateway.moderating",
         "diptych.gateway.interceptors",
+        "diptych.gateway.probing",
         "diptych.gateway.rollout",
     ],
     [

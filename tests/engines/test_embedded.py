@@ -11,9 +11,9 @@ import pytest
 
 from diptych.canary import prove
 from diptych.contract import Tower, canary_pixels, canary_tokens
-from diptych.engines import embedded
+from diptych.engines import openvino_graph
 from diptych.engines.base import PIXELS, TOKENS, Array, check_answer
-from diptych.engines.embedded import EmbeddedEngine
+from diptych.engines.embedded import EmbeddedEngine, Provider
 from diptych.errors import BadRepository, EngineFailed
 from diptych.scoring import unit
 from diptych.settings import cores
@@ -78,28 +78,56 @@ async def test_what_the_graph_refuses_is_an_engine_failure_without_its_text(
     assert str(caught.value) == "the text tower failed"
 
 
-def test_a_graph_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("provider", "runtime"), [("cpu", "ONNX Runtime"), ("auto", "OpenVINO")])
+def test_a_graph_that_cannot_be_read_is_named(
+    tmp_path: Path, provider: Provider, runtime: str
+) -> None:
+    if provider == "auto" and not openvino_graph.is_here():
+        pytest.skip("no OpenVINO for this platform")
     broken = tmp_path / "model.onnx"
     broken.write_bytes(b"not a graph")
     graphs = {Tower.IMAGE: broken, Tower.TEXT: SHAPES.graphs[Tower.TEXT]}
-    with pytest.raises(BadRepository, match="not a graph ONNX Runtime can load"):
-        EmbeddedEngine(SPEC, graphs, threads=1)
+    with pytest.raises(BadRepository, match=f"{broken}: not a graph {runtime} can load"):
+        EmbeddedEngine(SPEC, graphs, threads=1, provider=provider)
 
 
-def test_the_provider_is_chosen_by_what_this_machine_offers() -> None:
-    offered = embedded._openvino_device() is not None
-    expected = "OpenVINOExecutionProvider" if offered else "CPUExecutionProvider"
-    assert expected in EmbeddedEngine(SPEC, SHAPES.graphs, threads=1).description
-    plain = EmbeddedEngine(SPEC, SHAPES.graphs, threads=1, provider="cpu")
-    assert "CPUExecutionProvider, fp32, 1 threads" in plain.description
-    if not offered:
-        with pytest.raises(BadRepository, match="not offered for this machine's CPU"):
-            EmbeddedEngine(SPEC, SHAPES.graphs, threads=1, provider="openvino")
+async def test_both_runtimes_make_the_same_vectors() -> None:
+    if not openvino_graph.is_here():
+        pytest.skip("no OpenVINO for this platform")
+    reference = EmbeddedEngine(SPEC, SHAPES.graphs, threads=1, provider="cpu")
+    assert "onnxruntime" in reference.description
+    fp32 = EmbeddedEngine(SPEC, SHAPES.graphs, threads=1, provider="openvino", precision="fp32")
+    assert "openvino" in fp32.description and "fp32, 1 threads" in fp32.description
+    bf16 = EmbeddedEngine(SPEC, SHAPES.graphs, threads=1, provider="openvino", precision="bf16")
+    for tower, outputs in (
+        (Tower.IMAGE, ["image_embeds"]),
+        (Tower.TEXT, ["text_embeds", "last_hidden_state", "penultimate_hidden_state", "pooled"]),
+    ):
+        inputs = (
+            {PIXELS: np.stack([canary_pixels(SPEC.image)] * 3)}
+            if tower is Tower.IMAGE
+            else {TOKENS: np.stack([canary_tokens(SPEC.text)] * 3)}
+        )
+        expected = await reference.run(tower, inputs, outputs)
+        for engine, bound in ((fp32, 0.999999), (bf16, 0.999)):
+            answer = await engine.run(tower, inputs, outputs)
+            for name, values in answer.items():
+                cosines = np.sum(unit(values) * unit(expected[name]), axis=-1)
+                assert cosines.min() >= bound, (engine.description, name)
+    for engine in (reference, fp32, bf16):
+        await engine.close()
 
 
-def test_openvino_is_left_out_where_it_has_no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "openvino", None)
-    assert embedded._openvino_device() is None
+async def test_without_openvino_onnx_runtime_runs_the_towers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(openvino_graph, "openvino", None)
+    engine = EmbeddedEngine(SPEC, SHAPES.graphs, threads=1)
+    assert engine.description.startswith("onnxruntime") and engine.length_step == 1
+    await prove(engine, SPEC)
+    await engine.close()
+    with pytest.raises(BadRepository, match="provider openvino: there is none for this machine"):
+        EmbeddedEngine(SPEC, SHAPES.graphs, threads=1, provider="openvino")
 
 
 @pytest.mark.parametrize(

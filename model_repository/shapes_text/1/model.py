@@ -1,8 +1,7 @@
-"""`model.py` of the target `python`: one tower run by ONNX Runtime inside Triton's Python backend.
+"""`model.py` of the target `python`: one tower run inside Triton's Python backend.
 
 Copied as it is into every version folder, beside `model.onnx`; so it imports nothing of ours, and
-runs on whatever Triton brings: its stub, NumPy 1 or 2, and ONNX Runtime with or without the
-OpenVINO plugin.
+runs on whatever Triton brings: its stub, NumPy 1 or 2, and OpenVINO or else ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 import triton_python_backend_utils as pb_utils  # only there inside Triton
 
 try:
-    import onnxruntime_ep_openvino as openvino
+    import openvino
 except ImportError:  # no wheel for this platform
+    import onnxruntime as ort
+
     openvino = None
 
 Array: TypeAlias = npt.NDArray[Any]
 
-_OPENVINO = "OpenVINOExecutionProvider"
 _ROW_CHECK = "row_check"  # as diptych.engines.triton_rows has it
 
 
@@ -44,16 +43,18 @@ class TritonPythonModel:
         _check_tensors()
         config = json.loads(args["model_config"])
         given = {key: value["string_value"] for key, value in config["parameters"].items()}
-        options = _options(
-            precision=given.get("precision", "auto"),
-            threads=int(given.get("threads", "0")) or len(os.sched_getaffinity(0)),
-        )
-        graph = Path(__file__).with_name("model.onnx")
+        precision = given.get("precision", "auto")
+        threads = int(given.get("threads", "0")) or len(os.sched_getaffinity(0))
+        path = Path(__file__).with_name("model.onnx")
+        embeds = [each["name"] for each in config["output"] if each["name"].endswith("_embeds")]
         try:
-            self._session = ort.InferenceSession(str(graph), sess_options=options)
-        except Exception as exc:  # ONNX Runtime has a class for every status code
-            raise pb_utils.TritonModelException(f"{graph}: {exc}") from exc
-        self._inputs = [tensor.name for tensor in self._session.get_inputs()]
+            if openvino is None:
+                self._graph: _OpenVino | _OnnxRuntime = _OnnxRuntime(path, threads)
+            else:
+                self._graph = _OpenVino(path, embeds, threads, precision)
+        except Exception as exc:  # whatever the runtime makes of it
+            raise pb_utils.TritonModelException(f"{path}: {exc}") from exc
+        self._inputs = [tensor["name"] for tensor in config["input"]]
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer every request, in order; those that fit together are computed in one run."""
@@ -82,7 +83,7 @@ class TritonPythonModel:
         try:
             answers = zip(batches, self._run(batches, computed), strict=True)
             return [_response(inputs, outputs, wanted) for inputs, outputs in answers]
-        except Exception as exc:  # ONNX Runtime has a class for every status code
+        except Exception as exc:  # whatever the runtime makes of it
             if len(batches) > 1:
                 return [self._respond([batch], wanted)[0] for batch in batches]
             logging.exception("the graph failed")
@@ -94,12 +95,58 @@ class TritonPythonModel:
         self, batches: list[dict[str, Array]], wanted: Sequence[str]
     ) -> list[dict[str, Array]]:
         if len(batches) == 1:
-            return [dict(zip(wanted, self._session.run(list(wanted), batches[0]), strict=True))]
+            return [dict(zip(wanted, self._graph.run(batches[0], wanted), strict=True))]
         joined = {name: np.concatenate([batch[name] for batch in batches]) for name in self._inputs}
         ends = np.cumsum([len(batch[self._inputs[0]]) for batch in batches])[:-1]
-        outputs = self._session.run(list(wanted), joined)
+        outputs = self._graph.run(joined, wanted)
         cut = zip(*(np.split(values, ends) for values in outputs), strict=True)
         return [dict(zip(wanted, values, strict=True)) for values in cut]
+
+
+class _OpenVino:
+    """The graph compiled for this CPU, once for every choice of outputs: OpenVINO computes all
+    that a graph has. As `diptych.engines.openvino_graph` does it."""
+
+    def __init__(self, path: Path, outputs: Sequence[str], threads: int, precision: str) -> None:
+        core = openvino.Core()
+        native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        bf16 = precision == "bf16" or (precision == "auto" and native)
+        self._path = path
+        self._config = {
+            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,
+        }
+        self._compiled: dict[tuple[str, ...], Any] = {}
+        self._request(tuple(outputs))
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        answer = self._request(tuple(outputs)).infer(dict(inputs), share_inputs=True)
+        return [answer[place] for place in range(len(outputs))]
+
+    def _request(self, outputs: tuple[str, ...]) -> Any:
+        if outputs not in self._compiled:
+            core = openvino.Core()
+            whole = core.read_model(self._path)
+            wanted = [whole.output(name) for name in outputs]
+            graph = openvino.Model(wanted, whole.get_parameters())
+            compiled = core.compile_model(graph, "CPU", self._config)
+            self._compiled[outputs] = compiled.create_infer_request()
+        return self._compiled[outputs]
+
+
+class _OnnxRuntime:
+    def __init__(self, path: Path, threads: int) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        # Threads that spin between batches would take the cores from the other tower.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = ort.InferenceSession(str(path), sess_options=options)
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        values: list[Array] = self._session.run(list(outputs), dict(inputs))
+        return values
 
 
 def _response(
@@ -138,45 +185,3 @@ def _check_tensors() -> None:
         raise pb_utils.TritonModelException(
             f"this Triton's Python stub cannot read arrays of numpy {np.__version__}: use numpy<2"
         )
-
-
-def _options(*, precision: str, threads: int) -> Any:
-    """As `diptych.engines.embedded` chooses: OpenVINO where it offers this CPU."""
-    device = _openvino_device()
-    options = ort.SessionOptions()
-    if device is None:
-        options.intra_op_num_threads = threads
-        # Threads that spin between batches would take the cores from the other tower.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        return options
-    bf16 = precision == "bf16" or (precision == "auto" and _has_bf16())
-    config = {
-        "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
-        "INFERENCE_NUM_THREADS": str(threads),
-        "NUM_STREAMS": "1",
-    }
-    options.add_provider_for_devices([device], {"load_config": json.dumps({"CPU": config})})
-    return options
-
-
-def _openvino_device() -> Any | None:
-    """The CPU as OpenVINO's plugin offers it, or None."""
-    if openvino is None:
-        return None
-    try:
-        ort.register_execution_provider_library(_OPENVINO, openvino.get_library_path())
-    except Exception:  # registered already, or the library does not load here
-        logging.debug("OpenVINO's plugin is not to be had", exc_info=True)
-    for device in ort.get_ep_devices():
-        if device.ep_name == _OPENVINO and device.ep_metadata.get("ov_device") == "CPU":
-            return device
-    return None
-
-
-def _has_bf16() -> bool:
-    """Whether the CPU multiplies bfloat16 natively, by Linux's word."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags

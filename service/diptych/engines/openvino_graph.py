@@ -1,0 +1,105 @@
+"""One tower run by OpenVINO's CPU plugin: the only importer of openvino."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from diptych.engines.base import Array
+from diptych.errors import BadRepository
+
+try:
+    import openvino
+except ImportError:  # no wheel for this platform
+    openvino = None
+
+
+class OpenVinoGraph:
+    """A graph compiled for the CPU. Any number of threads may call `run`."""
+
+    def __init__(
+        self,
+        path: Path,
+        outputs: Sequence[str],
+        *,
+        threads: int,
+        precision: Literal["auto", "fp32", "bf16"],
+    ) -> None:
+        """Read and compile `path` for `outputs`, the ones that must not wait for it later.
+
+        Raises:
+            BadRepository: it cannot be read.
+        """
+        self._path = path
+        bf16 = precision == "bf16" or (precision == "auto" and _has_bf16())
+        self.precision = "bf16" if bf16 else "fp32"
+        self._config = {
+            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            # Pinned, the threads of two processes would share one core and leave the next idle.
+            "ENABLE_CPU_PINNING": False,
+        }
+        self._compiling = threading.Lock()
+        self._compiled: dict[tuple[str, ...], _Requests] = {}
+        self._requests(tuple(outputs))
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        """The outputs by name, each a copy of its own. Raises RuntimeError for what OpenVINO
+        refuses. New outputs are compiled for first: seconds for a large graph."""
+        return self._requests(tuple(outputs)).infer(inputs)
+
+    def _requests(self, outputs: tuple[str, ...]) -> _Requests:
+        with self._compiling:
+            if outputs not in self._compiled:
+                self._compiled[outputs] = _Requests(self._compile(outputs), len(outputs))
+            return self._compiled[outputs]
+
+    def _compile(self, outputs: tuple[str, ...]) -> Any:
+        """OpenVINO computes every output of a graph, asked for or not: so each choice has its
+        own, without the rest."""
+        core = openvino.Core()
+        try:
+            whole = core.read_model(self._path)
+            wanted = [whole.output(name) for name in outputs]
+            return core.compile_model(
+                openvino.Model(wanted, whole.get_parameters()), "CPU", self._config
+            )
+        except RuntimeError as exc:
+            raise BadRepository(f"{self._path}: not a graph OpenVINO can load: {exc}") from exc
+
+
+class _Requests:
+    """The idle inference requests of one compiled graph; each holds the memory of one run."""
+
+    def __init__(self, compiled: Any, outputs: int) -> None:
+        self._compiled = compiled
+        self._outputs = outputs
+        self._idle: list[Any] = [compiled.create_infer_request()]
+
+    def infer(self, inputs: Mapping[str, Array]) -> list[Array]:
+        try:
+            request = self._idle.pop()
+        except IndexError:  # all are at work
+            request = self._compiled.create_infer_request()
+        try:
+            answer = request.infer(dict(inputs), share_inputs=True)
+            return [answer[place] for place in range(self._outputs)]
+        finally:
+            self._idle.append(request)
+
+
+def is_here() -> bool:
+    """Whether there is an OpenVINO for this platform, and it runs on this CPU."""
+    return openvino is not None and "CPU" in openvino.Core().available_devices
+
+
+def version() -> str:
+    return str(openvino.__version__).partition("-")[0]
+
+
+def _has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 natively (AMX, AVX512-BF16, …)."""
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
