@@ -11,12 +11,10 @@ differs by a bit.
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import signal
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections import Counter
@@ -27,9 +25,9 @@ from random import Random
 import numpy as np
 import psutil
 import pyarrow.parquet as pq
-from PIL import Image
 
-SIDE = 64  # pixels
+from bench.job_data import command, small_jpeg, webdataset
+
 PER_TAR = 1000
 BROKEN_EVERY = 20
 
@@ -46,7 +44,7 @@ def main() -> None:
 
 
 def _measure(root: Path, options: argparse.Namespace) -> bool:
-    source = _webdataset(root / "source", options.inputs)
+    source = webdataset(root / "source", options.inputs, PER_TAR, _content)
     flags = ["--shard-size", str(options.shard_size)]
     started = time.monotonic()
     _run(source, root / "whole", *flags)
@@ -62,34 +60,14 @@ def _measure(root: Path, options: argparse.Namespace) -> bool:
     return _compare(expected, root / "four", "two of four workers killed") and same
 
 
-def _webdataset(folder: Path, inputs: int) -> str:
-    folder.mkdir()
-    for first in range(0, inputs, PER_TAR):
-        with tarfile.open(folder / f"{first // PER_TAR:05d}.tar", "w") as tar:
-            for number in range(first, min(first + PER_TAR, inputs)):
-                content = _jpeg(number)
-                if number % BROKEN_EVERY == 0:
-                    content = content[: len(content) // 2]
-                member = tarfile.TarInfo(f"{number:07d}.jpg")
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
-    return str(folder / "*.tar")
-
-
-def _jpeg(number: int) -> bytes:
-    patches = np.random.default_rng(number).integers(0, 255, (6, 6, 3), dtype=np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(patches).resize((SIDE, SIDE)).save(stream, "JPEG")
-    return stream.getvalue()
-
-
-def _command(source: str, destination: Path, *flags: str) -> list[str]:
-    return [sys.executable, "-m", "diptych", "job", "run", source, str(destination), *flags]
+def _content(number: int) -> bytes:
+    whole = small_jpeg(number)
+    return whole if number % BROKEN_EVERY else whole[: len(whole) // 2]
 
 
 def _run(source: str, destination: Path, *flags: str) -> None:
-    command = _command(source, destination, *flags)
-    status = subprocess.run(command, stdout=subprocess.DEVNULL).returncode
+    done = subprocess.run(command(source, destination, *flags), stdout=subprocess.DEVNULL)
+    status = done.returncode
     assert status == 3, f"status {status}"  # some were rejected
 
 
@@ -102,7 +80,7 @@ def _kill(
         # Starting and verifying takes about a second; the rest is shared out among the runs.
         instant_s = random.uniform(0.2, 1.5 + 1.6 * whole_s / options.kills)
         process = subprocess.Popen(
-            _command(source, destination, *flags),
+            command(source, destination, *flags),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -118,7 +96,7 @@ def _kill(
 
 def _kill_two_of_four(source: str, destination: Path, flags: list[str]) -> None:
     process = subprocess.Popen(
-        _command(source, destination, *flags, "--workers", "4"),
+        command(source, destination, *flags, "--workers", "4"),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -46,6 +46,8 @@ def test_run_status_and_verify_tell_programs_the_same(tmp_path: Path) -> None:
     (out / "shards" / "000000-0000.parquet").unlink()
     code, told, _ = diptych("verify", out)
     assert (code, told) == (1, "problem: shards/000000-0000.parquet: missing\n")
+    code, _, said = diptych("status", out, "--rejects")
+    assert (code, "diptych job verify names all that is damaged" in said) == (1, True)
 
 
 def test_mistakes_are_one_clear_line(tmp_path: Path) -> None:

@@ -88,8 +88,11 @@ def test_what_two_dead_workers_of_four_had_is_taken_over(
 
 
 def workers(pid: int) -> list[psutil.Process]:
-    found = psutil.Process(pid).children(recursive=True)
-    return [child for child in found if "spawn_main" in " ".join(child.cmdline())]
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            found += [child] if "spawn_main" in " ".join(child.cmdline()) else []
+    return found
 
 
 def test_workers_end_with_the_run_that_started_them(source: str, tmp_path: Path) -> None:
@@ -142,6 +145,31 @@ def change_a_line(destination: Path) -> str:
     path = destination / "manifest-00000.jsonl"
     path.write_text(path.read_text().replace('"ok": 10', '"ok": 11', 1))
     return "manifest-00000.jsonl:1: damaged line"
+
+
+def lose_the_source_list(destination: Path) -> str:
+    (destination / "sources.jsonl").unlink()
+    return "sources.jsonl: missing"
+
+
+def change_the_source_list(destination: Path) -> str:
+    path = destination / "sources.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"001.tar", b"000.tar"))
+    return "sources.jsonl: damaged"
+
+
+@pytest.mark.parametrize("harm", [lose_the_source_list, change_the_source_list])
+def test_a_damaged_source_list_is_written_again(
+    harm: Callable[[Path], str], source: str, undisturbed: Path, tmp_path: Path
+) -> None:
+    destination = tmp_path / "out"
+    shutil.copytree(undisturbed, destination)
+    (destination / "shards" / "000001-0002.parquet").unlink()
+    named = harm(destination)
+    assert any(problem.startswith(named) for problem in verify(destination))
+    assert run(source, destination, **WANTED) == 0
+    assert shard_bytes(destination) == shard_bytes(undisturbed)
+    assert list(verify(destination)) == []
 
 
 @pytest.mark.parametrize("harm", [flip_a_bit, truncate, delete, lose_a_line, change_a_line])

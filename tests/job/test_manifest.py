@@ -33,6 +33,25 @@ def test_what_was_added_is_read_by_everyone(manifest: OwnManifest, tmp_path: Pat
     assert not other.todo(1).is_nothing
 
 
+def test_what_others_add_or_take_away_is_seen(manifest: OwnManifest, tmp_path: Path) -> None:
+    reader, expected = Manifest(tmp_path), {}
+    with Locks(tmp_path / "locks") as locks:
+        other = OwnManifest(tmp_path, locks, 1)
+        for number in range(6):
+            record = replace(RECORD, part=number % 2, shard=number)
+            (other if number % 3 else manifest).add(record)
+            expected[record.key] = record
+            assert reader.read() == expected
+            assert reader.todo(1).done == {shard for part, shard in expected if part == 1}
+        other.drop([(1, 5), (0, 0)])
+    assert set(reader.read()) == set(expected) - {(1, 5), (0, 0)}
+    assert reader.todo(1).done == {1, 3}
+    with (tmp_path / "manifest-00001.jsonl").open("ab") as stream:
+        stream.write(b"half a line")
+    assert len(reader.read()) == 4
+    assert reader.damaged == ["manifest-00001.jsonl:4"]
+
+
 def test_a_line_cut_short_by_a_kill_is_no_line_and_is_written_over(
     manifest: OwnManifest, tmp_path: Path
 ) -> None:

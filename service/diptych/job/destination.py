@@ -47,8 +47,11 @@ def begin(
             return job
         try:
             _check_same(destination, Job.load(destination), job)
+            if _digest(destination / LISTING) != job.listing:
+                say(f"{LISTING}: damaged; it is written again")
+                listing.replace(destination / LISTING)
         finally:
-            listing.unlink()
+            listing.unlink(missing_ok=True)
         manifest = OwnManifest(destination, locks, share.machine)
         _redo_damaged(destination, job, manifest, share, say)
         return job
@@ -118,8 +121,9 @@ def verify(destination: Path) -> Iterator[str]:
         BadJob: no job here, or its description was damaged.
     """
     job = Job.load(destination)
-    if digest(destination / LISTING) != job.listing:
-        yield f"{LISTING}: damaged: its checksum is wrong"
+    held = _digest(destination / LISTING)
+    if held != job.listing:
+        yield f"{LISTING}: {'damaged: its checksum is wrong' if held else 'missing'}"
         return
     manifest = Manifest(destination)
     records = manifest.read()
@@ -157,8 +161,11 @@ def _check_same(destination: Path, was: Job, now: Job) -> None:
     was.check_same(replace(now, listing=was.listing, places=was.places))
     if was.listing == now.listing:
         return
-    if digest(destination / LISTING) != was.listing:
-        raise BadJob(f"{destination / LISTING}: damaged: its checksum is wrong")
+    if _digest(destination / LISTING) != was.listing:
+        raise BadJob(
+            "the source list has changed since the job was begun, and the old one is damaged: "
+            f"{destination / LISTING}"
+        )
     with (destination / LISTING).open() as old, (destination / _FRESH).open() as new:
         for number, (before, after) in enumerate(zip_longest(old, new), 1):
             if before != after:
@@ -166,6 +173,11 @@ def _check_same(destination: Path, was: Job, now: Job) -> None:
                     "the source list has changed since the job was begun, first in line "
                     f"{number}: was {_shown(before)}, is {_shown(after)}"
                 )
+
+
+def _digest(path: Path) -> str | None:
+    """As `digest`; None where there is no file."""
+    return digest(path) if path.exists() else None
 
 
 def _shown(line: str | None) -> str:

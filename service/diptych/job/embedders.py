@@ -279,17 +279,21 @@ class GatewayEmbedder:
 
 
 async def patiently(call: Callable[[], Awaitable[Result]], patience_s: float) -> Result:
-    """What `call` answers, tried again for so long while nobody is there to answer.
+    """What `call` answers, tried again for so long while nobody is there to answer; and as long
+    as it takes while somebody is, who serves others first and says when to come again.
 
     Raises:
-        EngineUnavailable, Overloaded: still, after `patience_s`.
+        EngineUnavailable: still, after `patience_s`.
     """
     ends, pause_s = time.monotonic() + patience_s, _PAUSE_S
     while True:
+        wished_s = None
         try:
             return await call()
-        except (EngineUnavailable, Overloaded):
+        except EngineUnavailable:
             if time.monotonic() > ends:
                 raise
-        await asyncio.sleep(pause_s)
+        except Overloaded as busy:
+            wished_s, ends = busy.retry_after_s, time.monotonic() + patience_s
+        await asyncio.sleep(max(pause_s, wished_s or 0.0))
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

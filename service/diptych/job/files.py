@@ -35,7 +35,7 @@ def make_aside(path: Path, make: Callable[[Path], object]) -> None:
     """
     aside = path.with_name(path.name + _ASIDE)
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         try:
             make(aside)
             sync(aside)
@@ -44,6 +44,12 @@ def make_aside(path: Path, make: Callable[[Path], object]) -> None:
             aside.unlink(missing_ok=True)
             raise
         sync(path.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        sync(folder.parent)
 
 
 @contextmanager

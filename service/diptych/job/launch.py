@@ -6,8 +6,8 @@ import asyncio
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import connection
 from pathlib import Path
@@ -15,8 +15,9 @@ from typing import Any
 
 from diptych.errors import DiptychError, EngineUnavailable
 from diptych.job.embedders import EngineChoice, embedder
+from diptych.job.files import Locks
 from diptych.job.plan import Job
-from diptych.job.run import Share, Worker
+from diptych.job.run import LOCKS, Share, Worker
 from diptych.settings import cores
 
 _REMOTE_THREADS = 16  # that wait for a network, not for a core
@@ -72,24 +73,36 @@ def run(running: Running, say: Say, watch: Callable[[Counts], None]) -> None:
             _run_several(running, counts, context, say)
 
 
+@asynccontextmanager
+async def open_worker(running: Running, tally: Callable[[int, int], None]) -> AsyncIterator[Worker]:
+    """A worker with its engine, warm and proved.
+
+    Raises:
+        DiptychError: the engine cannot be opened.
+    """
+    choice, job = running.choice, running.job
+    threads = choice.settings.decoders or max(1, cores() // running.share.workers)
+    if "://" in job.source:
+        threads = max(threads, _REMOTE_THREADS)
+    with Locks(running.destination / LOCKS) as locks:
+        async with embedder(choice, job.wanted) as opened:
+            yield Worker(
+                running.destination,
+                job,
+                opened,
+                locks,
+                share=running.share,
+                threads=threads,
+                tally=tally,
+            )
+
+
 def _work(running: Running, tally: Callable[[int, int], None]) -> None:
     asyncio.run(_work_async(running, tally))
 
 
 async def _work_async(running: Running, tally: Callable[[int, int], None]) -> None:
-    choice, job = running.choice, running.job
-    threads = choice.settings.decoders or max(1, cores() // running.share.workers)
-    if "://" in job.source:
-        threads = max(threads, _REMOTE_THREADS)
-    async with embedder(choice, job.wanted) as opened:
-        worker = Worker(
-            running.destination,
-            job,
-            opened,
-            share=running.share,
-            threads=threads,
-            tally=tally,
-        )
+    async with open_worker(running, tally) as worker:
         await worker.run()
 
 

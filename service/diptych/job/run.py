@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,6 +33,7 @@ LISTING = "sources.jsonl"
 LOCKS = "locks"
 
 _AHEAD = 2  # batches being decoded, beyond those that keep the engine busy
+_WRITES = 1  # shards or locks that wait behind the one being written
 _WAIT_S = 0.2  # between looks at parts that other workers have
 
 
@@ -70,6 +71,7 @@ class Worker:
         destination: Path,
         job: Job,
         embedder: Embedder,
+        locks: Locks,
         *,
         share: Share,
         threads: int,
@@ -78,61 +80,68 @@ class Worker:
         self._destination = destination
         self._job = job
         self._embedder = embedder
+        self._locks = locks
         self._share = share
         self._threads = threads
         self._tally = tally
+        self._manifest = OwnManifest(destination, locks, share.machine)
         self._source = Source(destination / LISTING, job.wanted)
         self._rows: list[Row] = []  # of the shard being gathered
+        self._writes: deque[asyncio.Future[None]] = deque()
 
-    async def run(self) -> None:
-        """Return when every part of this machine's share is done, whoever did it.
+    async def run(self, parts: Sequence[int] | None = None) -> None:
+        """Return when these parts, or all of this machine's share, are done, whoever did it.
 
         Raises:
             BadData: the source cannot be read.
             BadJob: the destination cannot be written.
             EngineError: the engine is away, or wrong.
         """
+        if parts is None:
+            parts = self._share.parts(len(self._source))
         pending: deque[tuple[Batch, asyncio.Task[list[Row]]] | Finished] = deque()
         ahead = self._embedder.batches + _AHEAD
+        self._rows = []
         with (
-            Locks(self._destination / LOCKS) as locks,
             ThreadPoolExecutor(self._threads, thread_name_prefix="decode") as pool,
             ThreadPoolExecutor(1, thread_name_prefix="read") as reader,
+            ThreadPoolExecutor(1, thread_name_prefix="write") as writer,
         ):
-            manifest = OwnManifest(self._destination, locks, self._share.machine)
             try:
-                async for batch in self._claimed(manifest, locks, reader):
+                async for batch in self._claimed(parts, reader):
                     if isinstance(batch, Batch):
                         task = asyncio.create_task(self._embed(batch.items, pool))
                         pending.append((batch, task))
                     elif batch is not None:
                         pending.append(batch)
                     while pending and (batch is None or len(pending) >= ahead):
-                        await self._collect(pending.popleft(), manifest, locks)
+                        await self._collect(pending.popleft(), writer)
                 while pending:
-                    await self._collect(pending.popleft(), manifest, locks)
+                    await self._collect(pending.popleft(), writer)
+                await self._wait_for_writes(0)
             finally:
                 tasks = [waiting[1] for waiting in pending if not isinstance(waiting, Finished)]
                 for task in tasks:
                     task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await asyncio.gather(*tasks, *self._writes, return_exceptions=True)
+                self._writes.clear()
                 pool.shutdown(wait=False, cancel_futures=True)
 
     async def _claimed(
-        self, manifest: OwnManifest, locks: Locks, reader: Executor
+        self, wanted: Sequence[int], reader: Executor
     ) -> AsyncIterator[Batch | Finished | None]:
         """Batches of every part that is free and not done; None where all that are left are with
         other workers, to be asked for again."""
-        parts = deque(self._share.parts(len(self._source)))
+        parts = deque(wanted)
         while parts:
             for _ in range(len(parts)):
                 part = parts.popleft()
-                if not locks.take(part):
+                if not self._locks.take(part):
                     parts.append(part)
                     continue
-                todo = manifest.todo(part)  # after the lock: nobody adds to it now
+                todo = self._manifest.todo(part)  # after the lock: nobody adds to it now
                 if todo.is_nothing:
-                    locks.free(part)
+                    self._locks.free(part)
                     continue
                 async for batch in _read_ahead(self._batches(part, todo), reader):
                     yield batch
@@ -164,14 +173,12 @@ class Worker:
         return [_row(item, one) for item, one in zip(items, found, strict=True)]
 
     async def _collect(
-        self,
-        waiting: tuple[Batch, asyncio.Task[list[Row]]] | Finished,
-        manifest: OwnManifest,
-        locks: Locks,
+        self, waiting: tuple[Batch, asyncio.Task[list[Row]]] | Finished, writer: Executor
     ) -> None:
-        """Take the oldest batch's rows; write its shard if it is the shard's last."""
-        if isinstance(waiting, Finished):
-            locks.free(waiting.part)
+        """Take the oldest batch's rows; have its shard written if it is the shard's last."""
+        loop = asyncio.get_running_loop()
+        if isinstance(waiting, Finished):  # free for others behind its last shard
+            self._writes.append(loop.run_in_executor(writer, self._locks.free, waiting.part))
             return
         batch, task = waiting
         rows = await task
@@ -180,9 +187,14 @@ class Worker:
         self._rows += rows
         if batch.ends_shard:
             shard, self._rows = self._rows, []
-            await asyncio.to_thread(self._write, batch, shard, manifest)
+            await self._wait_for_writes(_WRITES)
+            self._writes.append(loop.run_in_executor(writer, self._write, batch, shard))
 
-    def _write(self, batch: Batch, rows: list[Row], manifest: OwnManifest) -> None:
+    async def _wait_for_writes(self, most: int) -> None:
+        while len(self._writes) > most:
+            await self._writes.popleft()
+
+    def _write(self, batch: Batch, rows: list[Row]) -> None:
         key = batch.part, batch.shard
         files = write_shard(self._destination, self._job, key, rows)
         rejected = sum(row.error is not None for row in rows)
@@ -195,7 +207,7 @@ class Worker:
             engine=self._embedder.description,
             files=tuple(files),
         )
-        manifest.add(record)
+        self._manifest.add(record)
 
 
 async def _read_ahead(found: Iterator[Batch], reader: Executor) -> AsyncIterator[Batch]:

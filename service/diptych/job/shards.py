@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diptych.contract import Tower, Vector
+from diptych.errors import BadJob
 from diptych.job.files import digest, make_aside
 from diptych.job.manifest import File
 from diptych.job.plan import Job
@@ -62,9 +63,17 @@ def count(destination: Path, files: Sequence[File]) -> tuple[int, int]:
 
 
 def rejects(destination: Path, files: Sequence[File]) -> list[tuple[str, str]]:
-    """Id and reason of every reject of a shard, in order."""
-    names = ["id", "status", "error"]
-    rows = pq.read_table(destination / files[-1].name, columns=names).to_pylist()
+    """Id and reason of every reject of a shard, in order.
+
+    Raises:
+        BadJob: its file is damaged or missing.
+    """
+    names, path = ["id", "status", "error"], destination / files[-1].name
+    try:
+        rows = pq.read_table(path, columns=names).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadJob(f"{path}: {reason}; diptych job verify names all that is damaged") from error
     return [(row["id"], row["error"]) for row in rows if row["status"] == REJECTED]
 
 
