@@ -232,6 +232,8 @@ def _introduce(running: Running, options: Settings) -> None:
         f"limits: {options.max_inputs} inputs and {options.max_request_bytes} bytes a request, "
         f"{options.max_waiting_inputs} inputs inside"
     )
+    if running.health_address:
+        out.print(f"health, for probes, on {running.health_address}")
     if running.metrics_address:
         out.print(f"metrics on http://{running.metrics_address}/metrics")
 

@@ -54,6 +54,10 @@ class Settings:
     metrics_port: int | None = None
     """Port for Prometheus metrics over HTTP; 0 picks a free one; none: no metrics are served."""
 
+    health_port: int | None = None
+    """Port for gRPC health alone, without TLS or keys, as Kubernetes' probes need it; 0 picks a
+    free one; none: health is on the main port only."""
+
     provider: Literal["auto", "openvino", "cpu"] = "auto"
     """Of the embedded engine: OpenVINO where it supports this CPU, else ONNX Runtime's own."""
 

@@ -23,6 +23,7 @@ from diptych.gateway.interceptors import Calls
 from diptych.gateway.moderating import ModerationServicer
 from diptych.gateway.opening import EngineFor, Opener, limits_of, open_engine
 from diptych.gateway.policing import Policing
+from diptych.gateway.probing import probing
 from diptych.gateway.rollout import Rollout, served_names
 from diptych.gateway.served import Catalog
 from diptych.gateway.servicers import EmbeddingServicer
@@ -47,6 +48,7 @@ class Running:
 
     address: str
     metrics_address: str | None
+    health_address: str | None
     models: Catalog
 
 
@@ -87,7 +89,8 @@ async def gateway(
         metrics_address = stack.enter_context(_metrics_server(settings, metrics))
         listening = _listening(settings, entrance, health, metrics)
         address = await stack.enter_async_context(listening)
-        yield Running(address, metrics_address, catalog)
+        health_address = await stack.enter_async_context(probing(settings, health))
+        yield Running(address, metrics_address, health_address, catalog)
 
 
 def told_to_stop() -> asyncio.Event:
