@@ -27,12 +27,16 @@ FLOORS = [
     ["diptych.job.run"],
     ["diptych.job.embedders"],
     ["diptych.gateway.server", "diptych.gateway.workers", "diptych.demo"],
+    ["diptych.gateway.access"],
+    ["diptych.gateway.identity_interceptor"],
     [
         "diptych.gateway.servicers",
         "diptych.gateway.moderating",
         "diptych.gateway.interceptors",
         "diptych.gateway.probing",
         "diptych.gateway.rollout",
+        "diptych.gateway.tls",
+        "diptych.gateway.paths",
     ],
     [
         "diptych.gateway.stream",

@@ -181,6 +181,10 @@ class Metrics:
             "Changes of certificates and of the file of callers: served, or refused.",
             ["outcome"],
         )
+        self.certificate_expires = self._gauge(
+            "diptych_certificate_expires_timestamp_seconds",
+            "When the certificate in use expires, in seconds since 1970; 0 without TLS.",
+        )
         self.rollouts = self._counter(
             "diptych_rollouts_total", "New versions found: served, or refused.", ["outcome"]
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
 from collections.abc import Mapping
@@ -27,6 +28,14 @@ def cores() -> int:
         return own if quota == "max" else max(1, min(own, math.ceil(int(quota) / int(period))))
     except (OSError, ValueError):  # cgroup v1, or none
         return own
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what is sent there stays on this machine."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,6 +137,24 @@ class Settings:
     policies: Path | None = None
     """A folder of moderation policies, one YAML file each; read again when a file changes."""
 
+    tls_certificate: Path | None = None
+    """The server's certificate with what leads to its CA, PEM: calls are taken over TLS only. Read
+    again when it changes; a bad new one is not taken up."""
+
+    tls_key: Path | None = None
+    """The certificate's private key, PEM, without a password."""
+
+    tls_client_ca: Path | None = None
+    """Authorities, PEM: whoever connects must show a certificate of one of them (mutual TLS)."""
+
+    api_keys: Path | None = None
+    """A YAML file of callers: hashes of their keys, rights, quotas. Then nothing but health answers
+    whoever is not in it. Read again when it changes. `diptych keys new` makes an entry."""
+
+    plaintext_keys: bool = False
+    """Whether keys may come without TLS to an address other than loopback: only where something
+    else encrypts, like a service mesh."""
+
     reflection: bool = True
     """Whether clients may ask the server for its protos (grpcurl, buf curl)."""
 
@@ -142,6 +169,7 @@ class Settings:
             raise ValueError(
                 f"engine is {self.engine!r}; embedded and triton://HOST:PORT are known"
             )
+        self._check_access()
         if not self.refresh_s > 0:
             raise ValueError("refresh_s must be more than 0")
         for field in fields(self):
@@ -150,6 +178,18 @@ class Settings:
                 and getattr(self, field.name) < 1
             ):
                 raise ValueError(f"{field.name} must be at least 1")
+
+    def _check_access(self) -> None:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together: give both or neither")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        is_plain = self.tls_certificate is None and not is_loopback(self.host)
+        if self.api_keys is not None and is_plain and not self.plaintext_keys:
+            raise ValueError(
+                f"api_keys on {self.host} without TLS: keys would travel for all to read; give "
+                "tls_certificate and tls_key, or plaintext_keys where a mesh encrypts"
+            )
 
     def flags(self) -> list[str]:
         """What `diptych serve` has to be given to have these settings."""

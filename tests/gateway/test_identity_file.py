@@ -16,8 +16,8 @@ from diptych.gateway.callers import read_callers
 from diptych.gateway.identity import Identity, certificate_names
 from diptych.metrics import Metrics
 
-SERVICES = {"diptych.v1.EmbeddingService": ["Embed", "Score"], "x.Other": ["Do"]}
 EMBED, SCORE = (f"/diptych.v1.EmbeddingService/{name}" for name in ("Embed", "Score"))
+METHODS = [EMBED, SCORE, "/x.Other/Do"]
 A, B = (hashlib.sha256(key.encode()).hexdigest() for key in ("key-a", "key-b"))
 
 WHOLE = f"""
@@ -45,7 +45,7 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_a_file_says_who_may_call_what_until_when(tmp_path: Path) -> None:
-    callers = read_callers(written(tmp_path, WHOLE), SERVICES)
+    callers = read_callers(written(tmp_path, WHOLE), METHODS)
     first, second = callers.by_id[A], callers.by_id[B]
     assert first.paths == frozenset({EMBED, "/x.Other/Do"})
     assert first.expires == dt.datetime(2030, 1, 2, tzinfo=dt.UTC).timestamp()
@@ -99,7 +99,7 @@ def test_a_bad_file_is_told_in_one_line_without_what_may_be_a_key(
     path = tmp_path / "callers.yaml"
     path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(BadAccess) as refused:
-        read_callers(path, SERVICES)
+        read_callers(path, METHODS)
     line = str(refused.value)
     pattern = re.escape(said.removesuffix("$")) + ("$" if said.endswith("$") else "")
     assert re.search(pattern, line), line
@@ -110,13 +110,13 @@ def test_a_bad_file_is_told_in_one_line_without_what_may_be_a_key(
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadAccess, match=r"callers\.yaml: No such file"):
-        read_callers(tmp_path / "callers.yaml", SERVICES)
+        read_callers(tmp_path / "callers.yaml", METHODS)
 
 
 async def test_a_certificate_is_known_by_its_names_and_by_its_common_name_only_without_any(
     tmp_path: Path,
 ) -> None:
-    identity = Identity(written(tmp_path, WHOLE), SERVICES, Metrics())
+    identity = Identity(written(tmp_path, WHOLE), METHODS, Metrics())
     await identity.start()
     shown = {"peer_dns": [b"other.example", b"search.example"], "x509_common_name": [b"x"]}
     assert identity.by_certificate(shown, EMBED).name == "search"

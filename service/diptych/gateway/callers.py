@@ -91,8 +91,8 @@ class Callers:
         return any(":" in name for name in self.by_id)
 
 
-def read_callers(path: Path, services: Mapping[str, Iterable[str]]) -> Callers:
-    """Read the file, and hold its rights against `services`: full names and their methods.
+def read_callers(path: Path, methods: Iterable[str]) -> Callers:
+    """Read the file, and hold its rights against `methods`: /SERVICE/METHOD, all there are.
 
     Raises:
         BadAccess: in one line, naming the file, the caller and the field that is wrong.
@@ -113,7 +113,7 @@ def read_callers(path: Path, services: Mapping[str, Iterable[str]]) -> Callers:
         raise BadAccess(f"{path}: not YAML") from None
     except OSError as exc:
         raise BadAccess(f"{path}: {exc.strerror}") from exc
-    known = _known(services)
+    known = _known(methods)
     by_id: dict[str, Credential] = {}
     names: set[str] = set()
     for caller in callers:
@@ -149,13 +149,14 @@ def _credentials(
         yield Credential(certificate, caller, paths, priority, last)
 
 
-def _known(services: Mapping[str, Iterable[str]]) -> dict[str, frozenset[str]]:
+def _known(methods: Iterable[str]) -> dict[str, frozenset[str]]:
     """What may stand under rights: the paths behind SERVICE and SERVICE/METHOD."""
     known: dict[str, frozenset[str]] = {}
-    for service, methods in services.items():
-        short, paths = service.rpartition(".")[2], {name: f"/{service}/{name}" for name in methods}
-        known[short] = frozenset(paths.values())
-        known |= {f"{short}/{name}": frozenset([path]) for name, path in paths.items()}
+    for path in methods:
+        service, name = path.removeprefix("/").split("/")
+        short = service.rpartition(".")[2]
+        known[short] = known.get(short, frozenset()) | {path}
+        known[f"{short}/{name}"] = frozenset([path])
     return known
 
 

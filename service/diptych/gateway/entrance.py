@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import Message
@@ -13,6 +14,7 @@ from diptych.admission import Admission
 from diptych.contract import Priority
 from diptych.encoder import Reading
 from diptych.errors import DeadlinePassed
+from diptych.gateway.identity import highest
 from diptych.gateway.rules import Limits, check
 from diptych.gateway.served import Catalog, Served
 from diptych.gateway.translate import to_reading
@@ -55,7 +57,10 @@ class Entrance:
         if left_s is not None and left_s <= 0:
             raise DeadlinePassed("the deadline passed on arrival")
         model = self.catalog.get(options.model, options.expected_fingerprint)
-        return model, to_reading(options, model.spec, deadline, usual)
+        reading = to_reading(options, model.spec, deadline, usual)
+        if (priority := highest(reading.priority)) is not reading.priority:
+            reading = replace(reading, priority=priority)
+        return model, reading
 
     def admit(
         self, request: Message, inputs: int, reading: Reading

@@ -84,9 +84,9 @@ class Identity:
     A bad one is not taken up: the last good one stays.
     """
 
-    def __init__(self, path: Path, services: Mapping[str, Iterable[str]], metrics: Metrics) -> None:
+    def __init__(self, path: Path, methods: Iterable[str], metrics: Metrics) -> None:
         self._path = path
-        self._services = services
+        self._methods = tuple(methods)
         self._metrics = metrics
         self._seen: State = []
         self.callers = Callers({})
@@ -99,7 +99,7 @@ class Identity:
             BadAccess: it is bad.
         """
         self._seen = await asyncio.to_thread(self._state)
-        self._take(await asyncio.to_thread(read_callers, self._path, self._services))
+        self._take(await asyncio.to_thread(read_callers, self._path, self._methods))
 
     async def refresh(self) -> None:
         """Look at the file, and take up what changed."""
@@ -108,7 +108,7 @@ class Identity:
             return
         self._seen = state
         try:
-            self._take(await asyncio.to_thread(read_callers, self._path, self._services))
+            self._take(await asyncio.to_thread(read_callers, self._path, self._methods))
         except BadAccess as exc:
             self._metrics.certificates.labels("refused").inc()
             log.error("callers are not taken up, the last good ones stay: %s", exc)
@@ -131,7 +131,7 @@ class Identity:
         key = _key(*shown[0])
         return self.admit(hashlib.sha256(key).hexdigest(), path)
 
-    def by_certificate(self, context: Mapping[str, Sequence[bytes]], path: str) -> Admitted:
+    def by_certificate(self, context: Mapping[str, Iterable[bytes]], path: str) -> Admitted:
         """The call of whoever showed a client certificate when it connected.
 
         Raises:
@@ -185,7 +185,7 @@ class Identity:
         return state_of(lambda: [self._path])
 
 
-def certificate_names(context: Mapping[str, Sequence[bytes]]) -> list[str]:
+def certificate_names(context: Mapping[str, Iterable[bytes]]) -> list[str]:
     """As they stand in the file of callers; the common name only where there is nothing better."""
     found = [
         f"{prefix}:{value.decode(errors='replace')}"

@@ -77,7 +77,7 @@ class Calls(grpc.aio.ServerInterceptor):
                     _check_parsed(request)
                     return await answer(request, context)
                 except Exception as exc:
-                    await _abort(context, ended(exc, method))
+                    await abort(context, ended(exc, method))
 
         return call
 
@@ -89,7 +89,7 @@ class Calls(grpc.aio.ServerInterceptor):
                 try:
                     await answer(_checked(requests), context)
                 except Exception as exc:
-                    await _abort(context, ended(exc, method))
+                    await abort(context, ended(exc, method))
 
         return call
 
@@ -128,7 +128,7 @@ def _status_of(exc: Exception, method: str) -> status_pb2.Status:
     return unexpected(error_id)
 
 
-async def _abort(context: Context, status: status_pb2.Status) -> None:
+async def abort(context: Context, status: status_pb2.Status) -> None:
     try:
         # Not abort_with_status: OpenTelemetry's wrapper would record it as OK.
         await context.abort(code_of(status), status.message, trailing(status))

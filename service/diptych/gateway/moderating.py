@@ -46,6 +46,7 @@ class ModerationServicer:
             ),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(NAME, methods),))
+        server.add_registered_method_handlers(NAME, methods)
 
     async def Moderate(self, request: pb.ModerateRequest, context: Context) -> bytes:
         """The bytes of a ModerateResponse."""

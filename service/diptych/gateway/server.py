@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from prometheus_client import start_http_server
 
 from diptych.admission import Admission
 from diptych.decoding import Decoders
+from diptych.gateway.access import Access
 from diptych.gateway.entrance import Entrance
 from diptych.gateway.gauges import prepare, watch
 from diptych.gateway.health import Health
@@ -35,6 +36,7 @@ SERVICES = [
     embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].full_name,
     moderation_pb2.DESCRIPTOR.services_by_name["ModerationService"].full_name,
 ]
+GUARDED = [*SERVICES, reflection.SERVICE_NAME]  # where callers are known, for them alone
 
 _MAX_STREAMS = 256  # calls at once on one connection; more wait at the caller
 _CONNECTION_AGE_MS = 5 * 60 * 1000  # then callers look up the addresses anew and find new pods
@@ -61,12 +63,14 @@ async def gateway(
 ) -> AsyncIterator[Running]:
     """A running gateway, warmed and SERVING.
 
-    It looks for new versions and changed policies every `refresh_s`, and when `look` is set.
+    It looks for new versions, and for changed policies, certificates and callers, every
+    `refresh_s`, and when `look` is set.
 
     On exit, in this order: health turns NOT_SERVING, new calls are refused, open calls get
     `drain_s` to finish, batching stops, engines are released.
 
     Raises:
+        BadAccess: a certificate or the file of callers cannot be used.
         BadRepository: the model repository, a label set or a policy cannot be served.
         NotFound: a model named in the settings is not there.
         EngineError: the engine is away, or does not answer as the reference did.
@@ -77,17 +81,20 @@ async def gateway(
         max_inputs=settings.max_waiting_inputs, max_bytes=settings.max_waiting_bytes
     )
     entrance, policing = Entrance(catalog, admission, limits), Policing(settings.policies, metrics)
-    health = Health(catalog, SERVICES, metrics)
+    health, access = Health(catalog, SERVICES, metrics), Access(settings, GUARDED, metrics)
+    looks = asyncio.Event(), asyncio.Event()
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(_background(_relay(look or asyncio.Event(), looks)))
+        await stack.enter_async_context(access.watched(looks[0]))
         decoders = Decoders(settings.decoders or cores())
         await stack.enter_async_context(decoders.serving())
         watch(metrics, settings, admission, decoders, catalog)
         prepare(metrics, SERVICES)
         opener = Opener(settings, limits, decoders, policing, metrics, engine_for)
         rollout = Rollout(settings.repository, opener, catalog, policing, metrics)
-        await stack.enter_async_context(_rolling(settings, rollout, look or asyncio.Event()))
+        await stack.enter_async_context(_rolling(settings, rollout, looks[1]))
         metrics_address = stack.enter_context(_metrics_server(settings, metrics))
-        listening = _listening(settings, entrance, health, metrics)
+        listening = _listening(settings, access, entrance, health, metrics)
         address = await stack.enter_async_context(listening)
         health_address = await stack.enter_async_context(probing(settings, health))
         yield Running(address, metrics_address, health_address, catalog)
@@ -123,6 +130,15 @@ async def _rolling(
         await rollout.stop()
 
 
+async def _relay(look: asyncio.Event, others: Iterable[asyncio.Event]) -> None:
+    """Set all of them whenever `look` is: each belongs to one who waits, and clears it."""
+    while True:
+        await look.wait()
+        look.clear()
+        for other in others:
+            other.set()
+
+
 @asynccontextmanager
 async def _background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
     task = asyncio.create_task(work)
@@ -151,10 +167,10 @@ def _metrics_server(settings: Settings, metrics: Metrics) -> Iterator[str | None
 
 @asynccontextmanager
 async def _listening(
-    settings: Settings, entrance: Entrance, health: Health, metrics: Metrics
+    settings: Settings, access: Access, entrance: Entrance, health: Health, metrics: Metrics
 ) -> AsyncIterator[str]:
     calls = Calls(metrics)
-    server = grpc.aio.server(interceptors=[calls], options=_options(settings))
+    server = access.server([calls], _options(settings))
     await health.start()
     embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(EmbeddingServicer(entrance), server)
     ModerationServicer(entrance, metrics).add_to(server)
@@ -162,10 +178,7 @@ async def _listening(
     if settings.reflection:
         names = [*SERVICES, HEALTH_SERVICE, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, server)
-    try:
-        port = server.add_insecure_port(f"{settings.host}:{settings.port}")
-    except RuntimeError as exc:
-        raise OSError(f"cannot listen on {settings.host}:{settings.port}") from exc
+    port = access.listen(server, f"{settings.host}:{settings.port}")
     await server.start()
     await health.proved()
     try:
