@@ -13,6 +13,7 @@ from diptych.policies import Policy
 from diptych_export.data.pairs import Reject
 from diptych_export.errors import BadData
 from diptych_export.evaluation.calibrating import Calibrated, Labelled
+from diptych_export.evaluation.judged import Row
 from diptych_export.evaluation.page import data_uri, facts, figure, page, table
 from diptych_export.evaluation.plots import histogram, precision_recall
 from diptych_export.thresholds import Confusion, Interval, curve
@@ -97,20 +98,23 @@ def _mistakes(data: Labelled, threshold: float) -> list[str]:
     ):
         places = np.flatnonzero(wrong)
         worst = places[np.argsort(order[places], kind="stable")][:_WORST]
-        cells = "".join(_cell(data, int(place)) for place in worst) or "none"
+        cells = (
+            "".join(cell(data.rows[place], f"{data.scores[place]:.4f}") for place in worst)
+            or "none"
+        )
         parts.append(f"<h3>{name}: {len(places)}</h3><div class=grid>{cells}</div>")
     return parts
 
 
-def _cell(data: Labelled, place: int) -> str:
-    row, score = data.rows[place], f"{data.scores[place]:.4f}"
+def cell(row: Row, note: str) -> str:
+    """One input, and a line of HTML under it."""
     if row.tower is Tower.TEXT:
-        return figure(None, row.id, f"{escape(row.value)}<br>{score}")
+        return figure(None, row.id, f"{escape(row.value)}<br>{note}")
     picture = None
     with suppress(BadData):  # gone since: the report does without
         content = row.read()
         picture = data_uri(content) if isinstance(content, bytes) else None
-    return figure(picture, row.id, score)
+    return figure(picture, row.id, note)
 
 
 def _between(interval: Interval) -> str:

@@ -22,6 +22,7 @@ class Row:
     tower: Tower
     value: str  # the image's file, or the text
     truths: Mapping[str, bool]  # by concept; those not said are left out
+    group: str = ""  # that it is of, where groups are compared
 
     def read(self) -> bytes | str:
         """What is to be embedded.
@@ -37,10 +38,12 @@ class Row:
             raise BadData(f"{self.value}: {exc.strerror}") from exc
 
 
-def read_rows(path: Path, concepts: Collection[str]) -> list[Row]:
+def read_rows(path: Path, concepts: Collection[str], *, group: str | None = None) -> list[Row]:
     """A CSV file with a column `image` (files, from its own folder) or `text` or both, one of
     them filled in each row, and a column named as each concept to calibrate: 1 or 0, true or
     false, yes or no; empty where it is not known. Other columns are not looked at.
+
+    With `group`, the column of that name says of which group a row is, and it is enough.
 
     Raises:
         BadData: naming the line and column that is wrong.
@@ -51,15 +54,19 @@ def read_rows(path: Path, concepts: Collection[str]) -> list[Row]:
             columns = table.fieldnames or []
             if not {*_NAMES.values()} & {*columns}:
                 raise BadData(f"{path}: no column image and no column text")
-            if not {*concepts} & {*columns}:
+            if group is not None and group not in columns:
+                raise BadData(f"{path}: no column {group!r} that names groups")
+            if group is None and not {*concepts} & {*columns}:
                 wanted = ", ".join(concepts)
                 raise BadData(f"{path}: no column is named as a concept of the policy: {wanted}")
-            return list(_rows(path, table, concepts))
+            return list(_rows(path, table, concepts, group))
     except (OSError, UnicodeDecodeError, csv.Error) as exc:
         raise BadData(f"{path}: {exc}") from exc
 
 
-def _rows(path: Path, table: csv.DictReader[str], concepts: Collection[str]) -> Iterator[Row]:
+def _rows(
+    path: Path, table: csv.DictReader[str], concepts: Collection[str], group: str | None
+) -> Iterator[Row]:
     for row in table:
         place = f"{path}:{table.line_num}"
         given = {tower: row.get(name) or "" for tower, name in _NAMES.items()}
@@ -76,4 +83,5 @@ def _rows(path: Path, table: csv.DictReader[str], concepts: Collection[str]) -> 
                 if said not in _TRUTHS:
                     raise BadData(f"{place}: {concept}: {said[:40]!r} is neither 1 nor 0")
                 truths[concept] = _TRUTHS[said]
-        yield Row(place, tower, value, truths)
+        named = (row.get(group) or "").strip() if group is not None else ""
+        yield Row(place, tower, value, truths, named)

@@ -36,13 +36,18 @@ def render(
     engine: str,
     zero_shot: tuple[ZeroShot, Labels] | None,
     retrieval: tuple[Retrieval, Sequence[Shard]] | None,
+    further: Sequence[str] = (),
 ) -> str:
-    """The whole page. Pictures are read again, so that none had to be kept."""
+    """The whole page, with `further` sections, which are HTML already.
+
+    Pictures are read again, so that none had to be kept.
+    """
     parts = []
     if zero_shot:
         parts.append(_zero_shot(*zero_shot))
     if retrieval:
         parts.append(_retrieval(*retrieval))
+    parts += further
     about = {
         "model": f"{spec.name} version {spec.version}",
         "fingerprint": spec.fingerprint,
