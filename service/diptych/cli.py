@@ -51,7 +51,7 @@ app.command(policy.app)
 # Found when it is asked for: it needs the extra [job].
 app.command("diptych.commands.job:app", name="job", help="Embed data sets, whatever happens.")
 
-_OF_JOBS = ("fsspec", "pyarrow")
+_EXTRAS = {"fsspec": "job", "pyarrow": "job", "pandas": "ray", "ray": "ray"}
 
 
 def main() -> None:
@@ -62,9 +62,10 @@ def main() -> None:
     except (DiptychError, OSError) as exc:
         sys.exit(f"diptych: {exc}")  # status 1
     except ModuleNotFoundError as exc:
-        if exc.name not in _OF_JOBS:
+        if exc.name not in _EXTRAS:
             raise
-        sys.exit(f"diptych: {exc.name} is not installed: pip install 'diptych[job]'")
+        extra = _EXTRAS[exc.name]
+        sys.exit(f"diptych: {exc.name} is not installed: pip install 'diptych[{extra}]'")
     except ValueError as exc:  # a setting out of range, or unknown
         print(f"diptych: {exc}", file=sys.stderr)  # noqa: T201 (rich would colour it)
         sys.exit(2)

@@ -72,6 +72,10 @@ class How:
     workers: int = 1
     """Processes on this machine. They share out the parts; what a dead one had, others take."""
 
+    runner: Literal["processes", "ray"] = "processes"
+    """What runs the workers: processes of this command, or actors on Ray (extra [ray]), on the
+    cluster that RAY_ADDRESS names or else on this machine."""
+
     machines: int = 1
     """Machines on one destination, for a Kubernetes Indexed Job: its number of completions."""
 
@@ -122,7 +126,13 @@ def run(
     space = asyncio.run(space_of(choice))
     job = begin(source, destination, wanted, space, share, _say)
     progress = Progress(destination, errors)
-    launch(Running(destination, job, choice, share), _say, progress.show)
+    running = Running(destination, job, choice, share)
+    if how.runner == "ray":
+        from diptych.job import scale  # needs the extra [ray]
+
+        scale.run(running, progress.show)
+    else:
+        launch(running, _say, progress.show)
     progress.end()
     found = standing(destination)
     _print({**_summary(found), **progress.pace(found)}, as_json)
@@ -193,6 +203,8 @@ def _share(how: How, env: Mapping[str, str]) -> Share:
         machine = int(env.get("JOB_COMPLETION_INDEX", 0)) if how.machines > 1 else 0
     if how.workers < 1:
         raise ValueError("workers must be at least 1")
+    if how.runner == "ray" and how.machines > 1:
+        raise ValueError("Ray spreads its workers over machines by itself; leave out --machines")
     if not 0 <= machine < how.machines:
         raise ValueError(f"machine {machine} is none of {how.machines}, which count from 0")
     return Share(machine=machine, machines=how.machines, workers=how.workers)

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from diptych.errors import DiptychError, EngineUnavailable
 from diptych.job.embedders import EngineChoice, embedder
@@ -35,6 +35,14 @@ class Running:
     share: Share
 
 
+class Totals(Protocol):
+    """What a run has done so far. Implemented by `Counts`, and by the manifest's for Ray."""
+
+    def totals(self) -> tuple[int, int]:
+        """Inputs embedded, and inputs rejected, since the run began."""
+        ...
+
+
 class Counts:
     """How many inputs have been embedded and rejected in this run, by all workers."""
 
@@ -55,7 +63,7 @@ class Counts:
         return sum(numbers[::2]), sum(numbers[1::2])
 
 
-def run(running: Running, say: Say, watch: Callable[[Counts], None]) -> None:
+def run(running: Running, say: Say, watch: Callable[[Totals], None]) -> None:
     """Run `running.share.workers` workers until this machine's share is done; `watch` is called
     twice a second.
 
@@ -66,7 +74,7 @@ def run(running: Running, say: Say, watch: Callable[[Counts], None]) -> None:
     """
     context = multiprocessing.get_context("spawn")
     counts = Counts(context, running.share.workers)
-    with _watching(counts, watch):
+    with watching(counts, watch):
         if running.share.workers == 1:
             _work(running, counts.tally(0))
         else:
@@ -184,7 +192,7 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _watching(counts: Counts, watch: Callable[[Counts], None]) -> Iterator[None]:
+def watching(counts: Totals, watch: Callable[[Totals], None]) -> Iterator[None]:
     """`watch` called twice a second, on a thread, within this; and once at the end."""
     ended = threading.Event()
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from diptych.job.destination import Standing, standing
-from diptych.job.launch import Counts
+from diptych.job.launch import Totals
 
 _EVERY_S = 30.0  # between lines where no terminal is attached
 _GUESS_EVERY_S = 10.0  # where only parts that are done tell how many inputs there may be
@@ -25,7 +25,7 @@ class Progress:
         self._known = self._before
         self._started = self._shown = self._guessed = time.monotonic()
 
-    def show(self, counts: Counts) -> None:
+    def show(self, counts: Totals) -> None:
         """Called now and then, from one thread."""
         now = time.monotonic()
         if self._known.inputs is None and now - self._guessed >= _GUESS_EVERY_S:
