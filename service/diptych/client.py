@@ -17,7 +17,9 @@ import grpc
 
 from diptych import wire
 from diptych.client_channel import channel_options, typed_errors
+from diptych.client_conditioning import AsyncConditioningCalls, ConditioningCalls
 from diptych.client_moderation import AsyncModerationCalls, ModerationCalls
+from diptych.v1 import conditioning_pb2_grpc as conditioning
 from diptych.v1 import embedding_pb2 as pb
 from diptych.v1 import embedding_pb2_grpc as rpc
 from diptych.v1 import moderation_pb2_grpc as moderation
@@ -34,7 +36,7 @@ from diptych.wire import (
 )
 
 
-class Client(ModerationCalls):
+class Client(ModerationCalls, ConditioningCalls):
     """Talks to one gateway, or to all replicas behind one name. Safe to share among threads.
 
     with Client("localhost:50051") as client:
@@ -48,6 +50,7 @@ class Client(ModerationCalls):
         self._channel = grpc.insecure_channel(address, options=channel_options(retries))
         self._stub = rpc.EmbeddingServiceStub(self._channel)
         self._moderation = moderation.ModerationServiceStub(self._channel)
+        self._conditioning = conditioning.ConditioningServiceStub(self._channel)
         self._timeout_s = timeout_s
 
     def embed(
@@ -126,7 +129,7 @@ class Client(ModerationCalls):
         self.close()
 
 
-class AsyncClient(AsyncModerationCalls):
+class AsyncClient(AsyncModerationCalls, AsyncConditioningCalls):
     """As `Client`, for asyncio.
 
     async with AsyncClient("localhost:50051") as client:
@@ -138,6 +141,9 @@ class AsyncClient(AsyncModerationCalls):
         self._stub: rpc.EmbeddingServiceAsyncStub = rpc.EmbeddingServiceStub(self._channel)
         self._moderation: moderation.ModerationServiceAsyncStub = moderation.ModerationServiceStub(
             self._channel
+        )
+        self._conditioning: conditioning.ConditioningServiceAsyncStub = (
+            conditioning.ConditioningServiceStub(self._channel)
         )
         self._timeout_s = timeout_s
 

@@ -11,10 +11,11 @@ import grpc
 from google.rpc import status_pb2
 
 from diptych import wire
-from diptych.v1 import embedding_pb2, moderation_pb2
+from diptych.v1 import conditioning_pb2, embedding_pb2, moderation_pb2
 
 _DETAILS_KEY = "grpc-status-details-bin"
 _EMBEDDING = embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
+_CONDITIONING = conditioning_pb2.DESCRIPTOR.services_by_name["ConditioningService"].full_name
 _MODERATION = moderation_pb2.DESCRIPTOR.services_by_name["ModerationService"].full_name
 
 # gRPC itself tries again, inside the call's deadline and no oftener than the throttle allows,
@@ -25,7 +26,7 @@ _SERVICE_CONFIG = {
     "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
     "methodConfig": [
         {
-            "name": [{"service": _EMBEDDING}, {"service": _MODERATION}],
+            "name": [{"service": name} for name in (_EMBEDDING, _MODERATION, _CONDITIONING)],
             "retryPolicy": {
                 "maxAttempts": 4,
                 "initialBackoff": "0.1s",

@@ -92,6 +92,11 @@ class ModelSpec(_Spec):
         """The towers' folder names in a model repository, which are Triton's model names."""
         return {tower: f"{self.name}_{tower}" for tower in Tower}
 
+    def outputs(self, tower: Tower) -> frozenset[str]:
+        """What the graph of a tower answers, by name: each was proved, and so has a figure."""
+        names = (name.partition(".") for name in self.parity)
+        return frozenset(output for prefix, _, output in names if prefix == tower)
+
 
 class Canary(_Spec):
     """What the reference answered for `canary_pixels` and `canary_tokens`: [D] unit vectors."""

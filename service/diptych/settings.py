@@ -12,7 +12,7 @@ from typing import Literal
 
 PREFIX = "DIPTYCH_"
 
-_CACHES = ("text_cache_bytes", "image_cache_bytes")
+_CACHES = ("text_cache_bytes", "image_cache_bytes", "condition_cache_bytes")
 
 _CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # of cgroup v2: quota and period, or "max"
 
@@ -136,6 +136,19 @@ class Settings:
 
     policies: Path | None = None
     """A folder of moderation policies, one YAML file each; read again when a file changes."""
+
+    profiles: Path | None = None
+    """A folder of conditioning profiles, one YAML file each; one of a shipped profile's name takes
+    its place."""
+
+    max_prompt_chunks: int = 8
+    """Contexts that one prompt may fill; what is beyond is dropped, and reported."""
+
+    max_condition_bytes: int = 256 * 2**20
+    """Bytes of the tensors of one Condition, in float32; a prompt of SDXL makes 0.6 MB a chunk."""
+
+    condition_cache_bytes: int = 32 * 2**20
+    """Bytes of hidden states kept by content; 0 keeps none. The empty negative is in every call."""
 
     tls_certificate: Path | None = None
     """The server's certificate with what leads to its CA, PEM: calls are taken over TLS only. Read

@@ -9,8 +9,8 @@ import pytest
 from diptych.errors import BadInput
 from diptych.gateway.rules import RULES, Limits, check
 from diptych.preprocess.images import ImageLimits
+from diptych.v1 import conditioning_pb2, moderation_pb2
 from diptych.v1 import embedding_pb2 as pb
-from diptych.v1 import moderation_pb2
 
 LIMITS = Limits(
     inputs=3,
@@ -32,6 +32,11 @@ def moderate(**fields: Any) -> moderation_pb2.ModerateRequest:
     return moderation_pb2.ModerateRequest(**{"inputs": [one], "policy": "x", **fields})
 
 
+def condition(**fields: Any) -> conditioning_pb2.ConditionRequest:
+    one = conditioning_pb2.Prompt(text="a")
+    return conditioning_pb2.ConditionRequest(**{"prompts": [one], "profile": "sd15", **fields})
+
+
 GOOD = [
     pb.EmbedRequest(inputs=[A]),
     pb.EmbedRequest(inputs=[A] * 3, data_type=pb.DATA_TYPE_FLOAT16),
@@ -45,6 +50,10 @@ GOOD = [
     moderate(),
     moderate(inputs=[moderation_pb2.ModerateInput()]),  # said in its own result
     moderation_pb2.ListPoliciesRequest(),
+    condition(),
+    condition(prompts=[]),  # what is needed depends on the profile
+    conditioning_pb2.ConditionStreamRequest(request=condition()),
+    conditioning_pb2.ListProfilesRequest(),
 ]
 PAIRS = {"pairing": pb.PAIRING_PAIRWISE}
 BAD = [
@@ -80,6 +89,15 @@ BAD = [
     (moderate(policy=""), {"policy"}),
     (moderate(options=pb.Options(dimensions=8)), {"options.dimensions"}),
     (moderate(options=pb.Options(priority=9)), {"options.priority"}),  # type: ignore[arg-type]
+    (condition(prompts=[conditioning_pb2.Prompt()] * 4, images=[A] * 4), {"prompts", "images"}),
+    (condition(profile=""), {"profile"}),
+    (condition(options=pb.Options(dimensions=8)), {"options.dimensions"}),
+    (condition(data_type=pb.DATA_TYPE_BOOL), {"data_type"}),
+    (condition(emphasis=7, long_prompt=7), {"emphasis", "long_prompt"}),
+    (
+        conditioning_pb2.ConditionStreamRequest(request=condition(profile="", emphasis=7)),
+        {"request.profile", "request.emphasis"},
+    ),
 ]
 
 
@@ -98,7 +116,7 @@ def test_each_broken_rule_names_its_field(request_: Any, fields: set[str]) -> No
 def test_every_request_has_its_row() -> None:
     requests = {
         method.input_type.name
-        for file in (pb.DESCRIPTOR, moderation_pb2.DESCRIPTOR)
+        for file in (pb.DESCRIPTOR, moderation_pb2.DESCRIPTOR, conditioning_pb2.DESCRIPTOR)
         for service in file.services_by_name.values()
         for method in service.methods
     }

@@ -95,18 +95,18 @@ def check_answer(spec: ModelSpec, tower: Tower, rows: int, answer: Mapping[str, 
         EngineFailed: an output has the wrong dtype, shape or row count, or a number in it is not
             finite, or an embedding has no length.
     """
-    widths = {
-        "last_hidden_state": spec.text_hidden_size,
-        "pooled": spec.text_hidden_size,
-        "penultimate_hidden_state": (
-            spec.image_hidden_size if tower is Tower.IMAGE else spec.text_hidden_size
-        ),
-        EMBEDS[tower]: spec.embed_dim,
-    }
+    hidden = spec.image_hidden_size if tower is Tower.IMAGE else spec.text_hidden_size
     for name, values in answer.items():
         if values.dtype != np.float32:
             raise EngineFailed(f"{tower} tower: {name} is {values.dtype}, not float32")
-        if values.ndim < 2 or values.shape[0] != rows or values.shape[-1] != widths[name]:
+        if (
+            values.ndim < 2
+            or values.shape[0] != rows
+            or values.shape[-1]
+            != (
+                spec.embed_dim if name == EMBEDS[tower] else hidden  # all others are hidden states
+            )
+        ):
             raise EngineFailed(f"{tower} tower: {name} has shape {values.shape} for {rows} inputs")
         if not np.isfinite(values).all():
             raise EngineFailed(f"{tower} tower: {name} holds NaN or infinity")

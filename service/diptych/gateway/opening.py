@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 from diptych.canary import call_items, prove
+from diptych.conditioner import Conditioner
 from diptych.decoding import Decoders
 from diptych.encoder import CacheLimits, Encoder
 from diptych.engines.base import Engine
@@ -22,6 +23,7 @@ from diptych.preprocess.images import ImageLimits
 from diptych.preprocess.text import TextTokenizer
 from diptych.repository import ModelFiles
 from diptych.settings import Settings, cores
+from diptych.states import States
 from diptych.towers import Towers
 
 TRITON = "triton://"
@@ -108,28 +110,50 @@ class Opener:
             most = 1 if settings.deterministic else settings.max_batch
             costs = await call_items(engine, spec)
             towers = Towers(spec, engine, self._metrics, max_batch=most, call_items=costs)
-            encoder = self._encoder(files, towers)
-            async with towers.serving():
+            states = States(
+                spec,
+                engine,
+                self._metrics,
+                max_batch=most,
+                cache_bytes=settings.condition_cache_bytes,
+            )
+            tokenizer = TextTokenizer(
+                files.tokenizer, spec.text, max_chars=self._limits.text_characters
+            )
+            encoder = self._encoder(files, towers, tokenizer)
+            conditioner = self._conditioner(files, states, tokenizer)
+            async with towers.serving(), states.serving():
                 sets = read_label_sets(settings.labels) if settings.labels else []
                 embedded = {found.name: await embed_label_set(encoder, found) for found in sets}
                 policies = await self._policing.embedded(encoder)
                 self._metrics.space.labels(*labels).set(1)
-                yield Served(spec, encoder, engine, embedded, policies)
+                yield Served(spec, encoder, engine, embedded, policies, conditioner)
                 self._metrics.space.remove(*labels)
         finally:
             await engine.close()
 
-    def _encoder(self, files: ModelFiles, towers: Towers) -> Encoder:
+    def _encoder(self, files: ModelFiles, towers: Towers, tokenizer: TextTokenizer) -> Encoder:
         limits, settings = self._limits, self._settings
         return Encoder(
             files.spec,
-            TextTokenizer(files.tokenizer, files.spec.text, max_chars=limits.text_characters),
+            tokenizer,
             towers,
             self._decoders,
             image_limits=limits.image,
             exact_images=settings.exact_images,
             cache_limits=CacheLimits(settings.text_cache_bytes, settings.image_cache_bytes),
             metrics=self._metrics,
+        )
+
+    def _conditioner(
+        self, files: ModelFiles, states: States, tokenizer: TextTokenizer
+    ) -> Conditioner:
+        return Conditioner(
+            states,
+            tokenizer,
+            self._decoders,
+            image_limits=self._limits.image,
+            zero_image=None,
         )
 
 

@@ -11,8 +11,8 @@ from google.protobuf.message import Message
 from diptych.errors import BadInput, Violation
 from diptych.labels import SLOT
 from diptych.preprocess.images import ImageLimits
+from diptych.v1 import conditioning_pb2, moderation_pb2
 from diptych.v1 import embedding_pb2 as pb
-from diptych.v1 import moderation_pb2
 
 MAX_ID_BYTES = 256  # of one input of a stream
 
@@ -59,7 +59,7 @@ def known_enums(request: Message, limits: Limits) -> Iterator[Violation]:
 
 
 # Fields of a request that hold options, not inputs.
-_GROUPS = {"options"}
+_GROUPS = {"options", "request"}
 
 
 def count(field: str) -> Rule:
@@ -79,7 +79,7 @@ def float_type(path: str) -> Rule:
         *groups, field = path.split(".")
         for group in groups:
             request = getattr(request, group)
-        if getattr(request, field) == pb.DATA_TYPE_UINT8:
+        if getattr(request, field) in (pb.DATA_TYPE_UINT8, pb.DATA_TYPE_BOOL):
             yield Violation(path, "DATA_TYPE_FLOAT32 and DATA_TYPE_FLOAT16 are allowed")
 
     return rule
@@ -138,6 +138,36 @@ def whole_vectors(request: moderation_pb2.ModerateRequest, limits: Limits) -> It
         yield Violation("options.dimensions", "must be 0: thresholds are those of whole vectors")
 
 
+def prompts_and_images(
+    request: conditioning_pb2.ConditionRequest, limits: Limits
+) -> Iterator[Violation]:
+    for field, given in (("prompts", request.prompts), ("images", request.images)):
+        if len(given) > limits.inputs:
+            yield Violation(field, f"has {len(given)} entries; at most {limits.inputs} are allowed")
+
+
+def profile_named(
+    request: conditioning_pb2.ConditionRequest, limits: Limits
+) -> Iterator[Violation]:
+    if not request.profile:
+        yield Violation("profile", "is required: a name from ListProfiles")
+    if request.options.dimensions:
+        yield Violation("options.dimensions", "must be 0: generators take whole tensors")
+
+
+def inside(field: str, rules: Iterable[Rule]) -> Rule:
+    """Each of `rules`, of the message in a field."""
+
+    def rule(request: Any, limits: Limits) -> Iterator[Violation]:
+        for one in rules:
+            for problem in one(getattr(request, field), limits):
+                yield Violation(f"{field}.{problem.field}", problem.problem)
+
+    return rule
+
+
+_CONDITION: tuple[Rule, ...] = (prompts_and_images, profile_named, float_type("data_type"))
+
 RULES: dict[type[Message], Iterable[Rule]] = {
     pb.EmbedRequest: (count("inputs"), float_type("data_type")),
     pb.EmbedStreamRequest: (ids, float_type("options.data_type")),
@@ -145,4 +175,7 @@ RULES: dict[type[Message], Iterable[Rule]] = {
     pb.ListModelsRequest: (),
     moderation_pb2.ModerateRequest: (count("inputs"), policy_named, whole_vectors),
     moderation_pb2.ListPoliciesRequest: (),
+    conditioning_pb2.ConditionRequest: _CONDITION,
+    conditioning_pb2.ConditionStreamRequest: (inside("request", _CONDITION),),
+    conditioning_pb2.ListProfilesRequest: (),
 }

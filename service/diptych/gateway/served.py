@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from diptych.concepts import EmbeddedPolicy
+from diptych.conditioner import Conditioner
 from diptych.contract import ModelSpec
 from diptych.encoder import Encoder
 from diptych.engines.base import Engine
@@ -24,9 +25,11 @@ class Served:
         engine: Engine,
         label_sets: dict[str, EmbeddedLabels],
         policies: dict[str, EmbeddedPolicy],
+        conditioner: Conditioner,
     ) -> None:
         self.spec = spec
         self.encoder = encoder
+        self.conditioner = conditioner
         self.engine = engine
         self.label_sets = label_sets
         self.policies = policies  # replaced as a whole when the files change

@@ -17,6 +17,7 @@ from prometheus_client import start_http_server
 from diptych.admission import Admission
 from diptych.decoding import Decoders
 from diptych.gateway.access import Access
+from diptych.gateway.conditioning import ConditioningServicer
 from diptych.gateway.entrance import Entrance
 from diptych.gateway.gauges import prepare, watch
 from diptych.gateway.health import Health
@@ -30,11 +31,18 @@ from diptych.gateway.served import Catalog
 from diptych.gateway.servicers import EmbeddingServicer
 from diptych.metrics import Metrics
 from diptych.settings import Settings, cores
-from diptych.v1 import embedding_pb2, embedding_pb2_grpc, moderation_pb2
+from diptych.v1 import (
+    conditioning_pb2,
+    conditioning_pb2_grpc,
+    embedding_pb2,
+    embedding_pb2_grpc,
+    moderation_pb2,
+)
 
 SERVICES = [
     embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].full_name,
     moderation_pb2.DESCRIPTOR.services_by_name["ModerationService"].full_name,
+    conditioning_pb2.DESCRIPTOR.services_by_name["ConditioningService"].full_name,
 ]
 GUARDED = [*SERVICES, reflection.SERVICE_NAME]  # where callers are known, for them alone
 
@@ -174,6 +182,9 @@ async def _listening(
     await health.start()
     embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(EmbeddingServicer(entrance), server)
     ModerationServicer(entrance, metrics).add_to(server)
+    conditioning_pb2_grpc.add_ConditioningServiceServicer_to_server(
+        ConditioningServicer.of(settings, entrance), server
+    )
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     if settings.reflection:
         names = [*SERVICES, HEALTH_SERVICE, reflection.SERVICE_NAME]

@@ -37,6 +37,15 @@ class Tokenized:
     dropped: int  # tokens cut off so that the rest fits; 0 unless truncation was asked for
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Part of a prompt, of any length."""
+
+    text: str  # cleaned
+    ids: list[int]  # start and end tokens left out
+    starts: list[int]  # where in `text` each of `ids` begins
+
+
 class TextTokenizer:
     """One model's tokenizer. Safe to call from many threads, which then run in parallel.
 
@@ -70,7 +79,8 @@ class TextTokenizer:
             BadInput: at `text`; over `max_chars`, not valid Unicode, or, unless `truncate`,
                 longer than the context.
         """
-        ids = self._encode(self._checked(text))
+        self.check(text)
+        ids = self._encode(text)
         limit = self._spec.context_length
         dropped = max(0, len(ids) - limit)
         if dropped and not truncate:
@@ -83,7 +93,21 @@ class TextTokenizer:
             ids = [*ids[: limit - 1], self._spec.end_id]
         return Tokenized(np.array(ids, dtype=np.int64), dropped)
 
-    def _checked(self, text: str) -> str:
+    def pieces(self, texts: Sequence[str]) -> list[Piece]:
+        """The ids of texts of any length, which `check` has passed, for whoever frames them."""
+        cleaned = [_CLEANERS[self._spec.cleaning](text) for text in texts]
+        found = self._tokenizer.encode_batch(cleaned, add_special_tokens=False)
+        return [
+            Piece(text, one.ids, [start for start, _ in one.offsets])
+            for text, one in zip(cleaned, found, strict=True)
+        ]
+
+    def check(self, text: str) -> None:
+        """Refuse what is not even looked at.
+
+        Raises:
+            BadInput: at `text`; over `max_chars`, or not valid Unicode.
+        """
         if len(text) > self._max_chars:
             problem = f"is {len(text):,} characters long; at most {self._max_chars:,} are allowed"
             raise BadInput.at("text", problem)
@@ -92,7 +116,6 @@ class TextTokenizer:
         except UnicodeEncodeError as error:
             problem = f"is not valid Unicode: character {error.start} is half of a surrogate pair"
             raise BadInput.at("text", problem) from error
-        return text
 
     def _encode(self, text: str) -> list[int]:
         text = _CLEANERS[self._spec.cleaning](text)
