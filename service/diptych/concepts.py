@@ -53,6 +53,7 @@ class EmbeddedPolicy:
     prompts: tuple[str, ...]  # [P], concept by concept
     vectors: Matrix  # [P, D], unit rows
     starts: Indexes  # [C], where each concept's prompts begin
+    counts: Indexes  # [C], how many they are
     contrast: _Contrast
     scale: np.float32
     bias: np.float32
@@ -87,9 +88,9 @@ class EmbeddedPolicy:
         """The highest of each concept's prompts, and the first that has it."""
         columns = np.arange(len(self.prompts))
         if len(self.starts) == len(columns):
-            return cosines, np.broadcast_to(columns, cosines.shape)
+            return cosines, np.repeat(columns[np.newaxis], len(cosines), axis=0)
         best: Scores = np.maximum.reduceat(cosines, self.starts, axis=1)
-        is_best = cosines == np.repeat(best, np.diff(self.starts, append=len(columns)), axis=1)
+        is_best = cosines == np.repeat(best, self.counts, axis=1)
         first = np.minimum.reduceat(np.where(is_best, columns, len(columns)), self.starts, axis=1)
         return best, first
 
@@ -118,6 +119,7 @@ async def embed_policy(encoder: Encoder, policy: Policy) -> EmbeddedPolicy:
         prompts=tuple(prompt for concept in policy.concepts for prompt in concept.prompts),
         vectors=np.concatenate(own),
         starts=starts,
+        counts=np.array([len(prompts) for prompts in own], np.intp),
         contrast=_Contrast(
             concepts=np.array(against, np.intp),
             prompts=np.array([starts[i] + k for i in against for k in range(len(own[i]))], np.intp),

@@ -44,16 +44,18 @@ class JudgedPart:
     side: Side
     scores: Scores  # [K]
     nearest: Indexes  # [K], into `EmbeddedPolicy.prompts`
+    margins: Scores  # [K], score - threshold
+    reached: Indexes  # where in [K] the margin is 0 or more
+
+    @classmethod
+    def of(cls, tower: Tower, side: Side, scores: Scores, nearest: Indexes) -> JudgedPart:
+        margins = scores - side.thresholds
+        return cls(tower, side, scores, nearest, margins, np.flatnonzero(margins >= 0))
 
     @property
-    def margins(self) -> Scores:
-        """[K], at least 0 where the threshold is reached."""
-        return self.scores - self.side.thresholds
-
-    @property
-    def reached(self) -> Indexes:
-        """Into the policy's concepts."""
-        found: Indexes = self.side.concepts[self.margins >= 0]
+    def concepts(self) -> list[int]:
+        """Those reached, as indexes into the policy's."""
+        found: list[int] = self.side.concepts[self.reached].tolist()
         return found
 
 
@@ -67,7 +69,7 @@ class Judgement:
 
     def concepts(self, policy: EmbeddedPolicy) -> list[str]:
         """The names of those reached, in the policy's order."""
-        reached = sorted({index for part in self.parts for index in part.reached.tolist()})
+        reached = sorted({index for part in self.parts for index in part.concepts})
         return [policy.policy.concepts[index].name for index in reached]
 
 
@@ -132,7 +134,7 @@ async def _judge_all(
 
 
 def _part(side: Side, tower: Tower, scores: Scores, nearest: Indexes) -> JudgedPart:
-    return JudgedPart(tower, side, scores[side.concepts], nearest[side.concepts])
+    return JudgedPart.of(tower, side, scores[side.concepts], nearest[side.concepts])
 
 
 def _together(
@@ -143,9 +145,10 @@ def _together(
         if not isinstance(part, JudgedPart):
             return part
         judged.append(part)
-    reached = np.concatenate([part.reached for part in judged])
-    strength = policy.strength[reached].max(initial=STRENGTH.index(Verdict.PASS))
-    severity = policy.severity[reached].max(initial=0)
+    reached = [index for part in judged for index in part.concepts]
+    if not reached:
+        return Judgement(Verdict.PASS, 0, tuple(judged))
+    strength, severity = policy.strength[reached].max(), policy.severity[reached].max()
     return Judgement(STRENGTH[strength], int(severity), tuple(judged))
 
 

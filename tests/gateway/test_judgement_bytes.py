@@ -59,7 +59,9 @@ async def policy() -> EmbeddedPolicy:
 def part(
     policy: EmbeddedPolicy, tower: Tower, scores: list[float], nearest: list[int]
 ) -> JudgedPart:
-    return JudgedPart(tower, policy.sides[tower], np.array(scores, np.float32), np.array(nearest))
+    return JudgedPart.of(
+        tower, policy.sides[tower], np.array(scores, np.float32), np.array(nearest)
+    )
 
 
 def expected(

@@ -83,17 +83,15 @@ class _Records:
 
     def filled(self, part: JudgedPart, reached_only: bool) -> bytes | bytearray:
         """The field `concepts` of a Judgement, as far as one image or text goes."""
-        margins = part.margins
-        reached = margins >= 0
-        shown = np.flatnonzero(reached) if reached_only else slice(None)
+        shown = part.reached if reached_only else slice(None)
         prompts = part.nearest[shown]
         if not len(prompts):
             return b""
         changing = np.frombuffer(bytearray(_BLANK * len(prompts)), _CHANGING)
         changing["score"] = part.scores[shown]
         changing["threshold"] = part.side.thresholds[shown]
-        changing["margin"] = margins[shown]
-        changing["reached"] = reached[shown]
+        changing["margin"] = part.margins[shown]
+        changing["reached"] = changing["margin"] >= 0
         joined = bytearray().join(map(self._texts.__getitem__, prompts.tolist()))
         lengths = self._lengths[prompts]
         places = np.cumsum(lengths) - lengths + self._places[prompts]
