@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from diptych.batching import Batcher, BatchLimits
+from diptych.batching import Batcher
 
 Run = Callable[[list[int], float], Awaitable[list[int]]]
 
@@ -31,16 +31,9 @@ def digest(item: int) -> bytes:
 
 @asynccontextmanager
 async def serving(
-    run: Run, in_flight: int = 1, call_items: float = 0.0, **limits: Any
+    run: Run, *, in_flight: int = 1, max_items: int = 64, **how: Any
 ) -> AsyncIterator[Batcher[int, int]]:
-    batcher = Batcher(
-        run,
-        BatchLimits(**limits),
-        in_flight=in_flight,
-        cost=float,
-        digest=digest,
-        call_items=call_items,
-    )
+    batcher = Batcher(run, max_items=max_items, in_flight=in_flight, digest=digest, **how)
     task = asyncio.create_task(batcher.serve())
     try:
         yield batcher

@@ -19,9 +19,15 @@ FLOORS = [
     ["diptych_export.*"],  # with steps of its own
     ["diptych.__main__"],
     ["diptych.cli"],
-    ["diptych.commands.models", "diptych.commands.moderate", "diptych.commands.policy"],
+    [
+        "diptych.commands.keys",
+        "diptych.commands.models",
+        "diptych.commands.moderate",
+        "diptych.commands.policy",
+    ],
     ["diptych.commands.common"],
     ["diptych.commands.job"],
+    ["diptych.commands.connection"],
     ["diptych.job.progress", "diptych.job.scale"],
     ["diptych.job.destination", "diptych.job.launch"],
     ["diptych.job.run"],
@@ -75,7 +81,12 @@ FLOORS = [
         "diptych.engines.triton_supervisor",
     ],
     ["diptych.client_moderation", "diptych.client_conditioning"],
-    ["diptych.client_channel", "diptych.wire_moderation", "diptych.wire_conditioning"],
+    [
+        "diptych.client_channel",
+        "diptych.client_access",
+        "diptych.wire_moderation",
+        "diptych.wire_conditioning",
+    ],
     ["diptych.job.cutting", "diptych.job.shards", "diptych.job.preview"],
     ["diptych.job.sources", "diptych.job.manifest"],
     ["diptych.job.plan", "diptych.job.items"],
@@ -111,6 +122,7 @@ FLOORS = [
         "diptych.quotas",
         "diptych.strict_yaml",
         "diptych.wire_errors",
+        "diptych.hosts",
     ],
     [
         "diptych.contract",

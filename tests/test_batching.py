@@ -30,14 +30,55 @@ async def test_an_idle_engine_starts_at_once_and_work_gathers_while_it_is_busy()
     assert engine.batches == [[1], [2, 3, 4]]
 
 
-async def test_a_batch_is_bounded_by_items_and_by_padded_cost() -> None:
+async def test_a_batch_holds_no_more_than_it_may() -> None:
     engine = Engine()
-    async with busy(engine, max_items=3, max_cost=20) as batcher:
-        rest = asyncio.create_task(submit_all(batcher, [5, 5, 5, 5, 11, 30, 1]))
+    async with busy(engine, max_items=3) as batcher:
+        rest = asyncio.create_task(submit_all(batcher, [5, 6, 7, 8]))
         await asyncio.sleep(0.01)
         engine.open.set()
         await rest
-    assert engine.batches[1:] == [[5, 5, 5], [5], [11], [30], [1]]
+    assert engine.batches[1:] == [[5, 6, 7], [8]]
+
+
+def by_tens(items: list[int]) -> list[list[int]]:
+    """Items of the same ten are cheaper together."""
+    places = range(len(items))
+    return [[p for p in places if items[p] // 10 == ten] for ten in {item // 10 for item in items}]
+
+
+async def test_the_group_of_the_most_urgent_goes_first_whatever_else_waits() -> None:
+    engine = Engine()
+    async with busy(engine, groups=by_tens) as batcher:
+        rest = asyncio.create_task(submit_all(batcher, [31, 12, 33, 14, 25]))
+        await asyncio.sleep(0.01)
+        engine.open.set()
+        assert await rest == [62, 24, 66, 28, 50]
+    assert engine.batches[1:] == [[31, 33], [12, 14], [25]]
+
+
+async def test_who_waits_for_another_group_is_grouped_anew_with_who_has_come_meanwhile() -> None:
+    engine = Engine()
+    now = asyncio.get_running_loop().time()
+    async with busy(engine, groups=by_tens) as batcher:
+        waiting = [asyncio.create_task(batcher.submit(item)) for item in (31, 12)]
+        await asyncio.sleep(0.01)
+        waiting += [asyncio.create_task(batcher.submit(14))]
+        waiting += [asyncio.create_task(batcher.submit(25, deadline=now + 60))]
+        await asyncio.sleep(0.01)
+        engine.open.set()
+        await asyncio.gather(*waiting)
+    assert engine.batches[1:] == [[25], [31], [12, 14]]
+
+
+async def test_groups_of_bulk_work_keep_their_share() -> None:
+    engine = Engine()
+    async with busy(engine, groups=by_tens, max_items=8) as batcher:
+        bulk = [asyncio.create_task(batcher.submit(90, priority=Priority.BULK)) for _ in range(2)]
+        rest = asyncio.create_task(submit_all(batcher, [10] * 100))
+        await asyncio.sleep(0.01)
+        engine.open.set()
+        await asyncio.gather(rest, *bulk)
+    assert [90, 90] in engine.batches[1:12]
 
 
 async def test_the_nearest_deadline_goes_first_and_bulk_goes_last() -> None:

@@ -20,10 +20,10 @@ async def test_one_batch_that_hung_does_not_make_the_pace() -> None:
     async with serving(run) as batcher:
         for _ in range(10):
             await batcher.submit(1)
-        usual_s = batcher.pace_s
+        usual_s = batcher.pace.item_s
         took_s = 0.5
         await batcher.submit(1)
-        assert 0 < batcher.pace_s < 2 * usual_s < 0.5
+        assert 0 < batcher.pace.item_s < 2 * usual_s < 0.5
 
 
 async def test_an_engine_that_comes_back_has_no_pace_yet() -> None:
@@ -39,13 +39,13 @@ async def test_an_engine_that_comes_back_has_no_pace_yet() -> None:
     async with serving(run) as batcher:
         await batcher.submit(1)
         await batcher.submit(1)
-        assert batcher.pace_s > 0
+        assert batcher.pace.item_s > 0
         is_away = True
         with pytest.raises(EngineUnavailable):
             await batcher.submit(1)
         is_away = False
         await batcher.submit(1)
-        assert batcher.pace_s == 0
+        assert batcher.pace.item_s == 0
 
 
 async def test_what_a_silent_engine_answers_late_does_not_make_the_pace() -> None:
@@ -66,14 +66,14 @@ async def test_what_a_silent_engine_answers_late_does_not_make_the_pace() -> Non
     async with serving(run) as batcher:
         await batcher.submit(1)
         await batcher.submit(1)
-        usual_s = batcher.pace_s
+        usual_s = batcher.pace.item_s
         took_s = 10.0
         with pytest.raises(DeadlinePassed):
             await batcher.submit(1, deadline=soon())
         took_s = 0.05
         for _ in range(3):
             await batcher.submit(1, deadline=soon())
-        assert batcher.pace_s == usual_s
+        assert batcher.pace.item_s == usual_s
 
 
 async def test_an_engine_too_busy_to_be_in_time_keeps_its_pace() -> None:
@@ -98,10 +98,10 @@ async def test_an_engine_too_busy_to_be_in_time_keeps_its_pace() -> None:
             await batcher.submit(1)
         with pytest.raises(DeadlinePassed):
             await gives_up
-        assert batcher.pace_s >= 0.05
+        assert batcher.pace.item_s >= 0.05
         took_s = 0.002
         await batcher.submit(1)
-        assert batcher.pace_s < 0.05
+        assert batcher.pace.item_s < 0.05
 
 
 async def test_a_batch_is_no_larger_than_its_most_urgent_item_has_time_for() -> None:
@@ -158,6 +158,6 @@ async def test_single_calls_teach_nothing_wrong_about_large_batches() -> None:
     async with serving(run, call_items=1000.0, max_items=64) as batcher:
         for _ in range(3):
             await batcher.submit(1)
-        assert batcher.expected_s(1) == pytest.approx(batcher.expected_s(64), rel=0.1)
+        assert batcher.pace.expected_s(1) == pytest.approx(batcher.pace.expected_s(64), rel=0.1)
         now = asyncio.get_running_loop().time()
         await submit_all(batcher, [1] * 64, deadline=now + 0.5)

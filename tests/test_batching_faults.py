@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from diptych.batching import Batcher, BatchLimits
+from diptych.batching import Batcher
 from diptych.errors import EngineFailed, EngineUnavailable
 from tests.batches import Engine, digest, serving
 
@@ -154,7 +154,7 @@ async def test_an_answer_of_the_wrong_length_is_an_error_and_not_a_hang() -> Non
 
 async def test_stopping_answers_everyone_who_waits() -> None:
     engine = Engine()
-    batcher = Batcher(engine.run, BatchLimits(max_items=1), in_flight=1, digest=digest)
+    batcher = Batcher(engine.run, max_items=1, in_flight=1, digest=digest)
     serve = asyncio.create_task(batcher.serve())
     running, waiting = (asyncio.create_task(batcher.submit(item)) for item in (1, 2))
     await asyncio.sleep(0.01)

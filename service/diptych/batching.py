@@ -6,32 +6,23 @@ import asyncio
 import heapq
 import itertools
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
 from diptych.contract import Priority
 from diptych.errors import DeadlinePassed, EngineFailed, EngineUnavailable
+from diptych.pace import SLACK, Pace
 from diptych.suspects import Suspects
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 # A batch, and the seconds after which none of its callers waits any more.
 Run: TypeAlias = Callable[[list[Item], float], Awaitable[Iterable[Result]]]
+Groups: TypeAlias = Callable[[list[Item]], list[list[int]]]
 
 _BULK_SHARE = 8  # one place in so many is kept for bulk work
-_COLD_S = 5.0  # after the engine was away or silent nothing is learnt: it is slow at first
-SLACK = 1.15  # of how long work is expected to take
 _PATIENCE = 3  # items that fail alone, one after another, before the engine itself is blamed
-
-
-@dataclass(frozen=True, slots=True)
-class BatchLimits:
-    """When a batch is full: the dearest item's cost times their number reaches `max_cost`."""
-
-    max_items: int = 64  # larger batches stop being faster and delay whoever comes next
-    max_cost: float = math.inf  # padded tokens for texts; images cost 1 each
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +35,13 @@ class Answer(Generic[Result]):
 @dataclass(slots=True)
 class _Entry(Generic[Item, Result]):
     item: Item
-    cost: float
+    priority: Priority
     deadline: float  # of the event loop's clock
-    submitted: float
-    reply: asyncio.Future[Answer[Result]]
+    order: int  # in which they came
+    submitted: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    reply: asyncio.Future[Answer[Result]] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
     digest: bytes = b""  # made when first needed
 
 
@@ -58,7 +52,9 @@ class Batcher(Generic[Item, Result]):
     calls are busy, work gathers. Nothing ever waits for company. Interactive work goes before
     bulk work, within each the nearest deadline first; one place in eight is kept for bulk work,
     so that it moves, and delays interactive work by no more than one batch. An item whose caller
-    has gone or whose deadline has passed is dropped before the call, never computed.
+    has gone or whose deadline has passed is dropped before the call, never computed. Where items
+    of like size are cheaper together, the most urgent one's group goes first, and the rest wait
+    for the next call, to be grouped anew with what has come meanwhile.
 
     When a batch fails, its items are run again one by one: the culprit gets the error, the others
     their results. A culprit is remembered by its `digest` and runs alone from then on, so that it
@@ -71,19 +67,21 @@ class Batcher(Generic[Item, Result]):
     def __init__(
         self,
         run: Run[Item, Result],
-        limits: BatchLimits,
         *,
+        max_items: int,
         in_flight: int,
         digest: Callable[[Item], bytes],
-        cost: Callable[[Item], float] = lambda item: 1.0,
+        groups: Groups[Item] | None = None,
         call_items: float = 0.0,
     ) -> None:
-        """`call_items`: what a call of `run` costs beside its items, in items."""
+        """A call has at most `max_items`, and costs what `call_items` more of them would.
+
+        `groups` cuts items into the calls that are cheapest, as lists of their places.
+        """
         self._run = run
-        self._limits = limits
+        self._max_items = max_items
         self._in_flight = in_flight
-        self._cost = cost
-        self._call_items = call_items
+        self._groups = groups
         self._digest = digest
         self._suspects = Suspects()
         self._alone = asyncio.Lock()  # who runs alone, so that a death has one suspect
@@ -94,18 +92,10 @@ class Batcher(Generic[Item, Result]):
         self._work = asyncio.Event()
         self._is_stopped = False
         self._kept = 0.0  # places that bulk work has a right to
-        self._finished = -math.inf  # the newest batch; of the event loop's clock
-        # One more than can hang together: the best of them is the engine's own pace.
-        self._paces: deque[float] = deque(maxlen=in_flight + 1)
-        self._cold_until = -math.inf  # of the event loop's clock
-        self.pace_s = 0.0  # for what one item adds to a batch, of late; 0: not known yet
+        self.pace = Pace(in_flight=in_flight, max_items=max_items, call_items=call_items)
 
     async def submit(
-        self,
-        item: Item,
-        *,
-        priority: Priority = Priority.INTERACTIVE,
-        deadline: float = math.inf,
+        self, item: Item, *, priority: Priority = Priority.INTERACTIVE, deadline: float = math.inf
     ) -> Answer[Result]:
         """Wait for the result of one item. `deadline` is a time of the event loop's clock.
 
@@ -116,18 +106,11 @@ class Batcher(Generic[Item, Result]):
         """
         if self._is_stopped:
             raise _stopping()
-        loop = asyncio.get_running_loop()
-        entry: _Entry[Item, Result] = _Entry(
-            item, self._cost(item), deadline, loop.time(), loop.create_future()
-        )
-        heapq.heappush(self._waiting[priority], (deadline, next(self._order), entry))
+        order = next(self._order)
+        entry = _Entry[Item, Result](item, priority, deadline, order)
+        self._wait_on([entry])
         self._work.set()
         return await entry.reply
-
-    def expected_s(self, items: int) -> float:
-        """How long so many items would take, at the pace of late; 0 while that is not known."""
-        calls = math.ceil(items / self._limits.max_items)
-        return self.pace_s * (items + self._call_items * calls)
 
     def __len__(self) -> int:
         """How many items wait, those included whose callers have gone."""
@@ -154,44 +137,60 @@ class Batcher(Generic[Item, Result]):
                 await self._answer(batch)
 
     def _next_batch(self) -> list[_Entry[Item, Result]]:
-        """Take what fits into one call. Empty when all that waited had been abandoned."""
+        """Take what goes into one call. Empty when all that waited had been abandoned."""
         batch: list[_Entry[Item, Result]] = []
-        places = self._limits.max_items
+        places = self._max_items
         self._fill(batch, Priority.INTERACTIVE, places - self._places_kept())
-        hurried = len(batch)
         self._fill(batch, Priority.BULK, places)
-        self._kept -= len(batch) - hurried
         if len(batch) < places:  # bulk did not use what was kept for it
             self._fill(batch, Priority.INTERACTIVE, places)
+        batch = self._in_time(self._first_group(batch))
+        self._kept -= sum(entry.priority is Priority.BULK for entry in batch)
         if not len(self):
             self._work.clear()
         return batch
+
+    def _first_group(self, batch: list[_Entry[Item, Result]]) -> list[_Entry[Item, Result]]:
+        """The group with the most urgent entry, which is the first; the others wait on."""
+        if self._groups is None or len(batch) == 1:
+            return batch
+        groups = self._groups([entry.item for entry in batch])
+        first = next(group for group in groups if 0 in group)
+        self._wait_on(batch[place] for group in groups if group is not first for place in group)
+        return [batch[place] for place in sorted(first)]
+
+    def _in_time(self, batch: list[_Entry[Item, Result]]) -> list[_Entry[Item, Result]]:
+        """What can be run together without being too late for one of them; the others wait on."""
+        now = asyncio.get_running_loop().time()
+        soonest = math.inf
+        for items, entry in enumerate(batch, start=1):
+            soonest = min(soonest, entry.deadline)
+            if items > 1 and now + SLACK * self.pace.expected_s(items) > soonest:
+                self._wait_on(batch[items - 1 :])
+                return batch[: items - 1]
+        return batch
+
+    def _wait_on(self, entries: Iterable[_Entry[Item, Result]]) -> None:
+        for entry in entries:
+            heapq.heappush(self._waiting[entry.priority], (entry.deadline, entry.order, entry))
 
     def _places_kept(self) -> int:
         """For bulk work in the next batch. Where a batch is one item, every eighth is bulk."""
         if not self._waiting[Priority.BULK]:
             self._kept = 0.0
             return 0
-        places = self._limits.max_items
+        places = self._max_items
         self._kept = min(max(self._kept, 0.0) + places / _BULK_SHARE, places)
         return int(self._kept)
 
     def _fill(self, batch: list[_Entry[Item, Result]], priority: Priority, max_items: int) -> None:
         heap = self._waiting[priority]
-        dearest = max((entry.cost for entry in batch), default=0.0)
-        soonest = min((entry.deadline for entry in batch), default=math.inf)
         now = asyncio.get_running_loop().time()
         while heap and len(batch) < max_items:
             entry = heap[0][-1]
             if not self._is_wanted(entry, now):
                 heapq.heappop(heap)
                 continue
-            dearest = max(dearest, entry.cost)
-            if batch and dearest * (len(batch) + 1) > self._limits.max_cost:
-                return
-            soonest = min(soonest, entry.deadline)
-            if batch and now + SLACK * self.expected_s(len(batch) + 1) > soonest:
-                return  # a larger batch would end too late for one of its own
             if batch and (self._is_suspect(entry) or self._is_suspect(batch[0])):
                 return
             batch.append(heapq.heappop(heap)[-1])
@@ -200,7 +199,7 @@ class Batcher(Generic[Item, Result]):
         if entry.reply.done():
             return False
         # Where others wait, nothing is begun that could not end in time.
-        if entry.deadline <= now + (self.expected_s(1) if len(self) > 1 else 0.0):
+        if entry.deadline <= now + (self.pace.expected_s(1) if len(self) > 1 else 0.0):
             entry.reply.set_exception(DeadlinePassed("the deadline passed in the queue"))
             return False
         if self._is_suspect(entry) and self._suspects.is_refused(self._digest_of(entry)):
@@ -237,13 +236,11 @@ class Batcher(Generic[Item, Result]):
         except EngineUnavailable as exc:
             if exc.midway:
                 self._suspects.engine_died([self._digest_of(entry) for entry in batch])
-            self._paces.clear()
-            self.pace_s, self._cold_until = 0.0, loop.time() + _COLD_S
+            self.pace.lost(loop.time())
             _fail(batch, exc)
             return
         except DeadlinePassed as exc:
-            if self._finished < started:  # it may be busy, but then others would have had answers
-                self._cold_until = loop.time() + _COLD_S
+            self.pace.stalled(started, loop.time())
             _fail(batch, exc)
             return
         except Exception as exc:  # whatever it is, it belongs to the callers, not to this loop
@@ -253,20 +250,11 @@ class Batcher(Generic[Item, Result]):
         if len(batch) == 1 and self._is_suspect(batch[0]):
             self._suspects.answered(self._digest_of(batch[0]))
         else:
-            self._keep_pace(started, finished, len(batch))
+            self.pace.ran(started, finished, len(batch))
         for entry, result in answers:
             if not entry.reply.done():
                 answer = Answer(result, started - entry.submitted, finished - started)
                 entry.reply.set_result(answer)
-
-    def _keep_pace(self, started: float, finished: float, items: int) -> None:
-        pace_s = (finished - max(started, self._finished)) / (items + self._call_items)
-        self._finished = finished
-        if finished < self._cold_until:
-            return
-        self._paces.append(pace_s)
-        if len(self._paces) == self._paces.maxlen:
-            self.pace_s = min(self._paces)
 
     async def _answer_apart(self, batch: list[_Entry[Item, Result]], failure: EngineFailed) -> None:
         """Run each item of a failed batch alone, unless it seems to be the engine's fault."""

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar, cast
 
-from diptych.batching import Batcher, BatchLimits
+from diptych.batching import Batcher
 from diptych.contract import Priority
 from diptych.threads import give_way
 
@@ -27,12 +27,12 @@ class Decoders:
             threads, thread_name_prefix="decode", initializer=give_way
         )
         self._queue: Batcher[Callable[[], Any], Any] = Batcher(
-            self._run, BatchLimits(max_items=1), in_flight=threads, digest=lambda work: b""
+            self._run, max_items=1, in_flight=threads, digest=lambda work: b""
         )
 
     def expected_s(self, items: int) -> float:
         """How long so many would take, at the pace of late; 0 while that is not known."""
-        return self._queue.expected_s(items)
+        return self._queue.pace.expected_s(items)
 
     @property
     def waiting(self) -> int:

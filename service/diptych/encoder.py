@@ -18,12 +18,12 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from diptych.batching import SLACK
 from diptych.cache import Cache
 from diptych.contract import ModelSpec, Pixels, Priority, Tower, Vector
 from diptych.decoding import Decoders
 from diptych.errors import BadInput, EngineFailed, Overloaded, one_reason
 from diptych.metrics import Metrics
+from diptych.pace import SLACK
 from diptych.preprocess.images import ImageLimits, check_pixels, decode_image
 from diptych.preprocess.text import TextTokenizer, Tokenized
 from diptych.scoring import shorten
@@ -177,6 +177,9 @@ class Encoder:
 
     async def _compute(self, item: Input, reading: Reading) -> Embedded:
         """The whole vector, whatever `reading.dimensions` says."""
+        if self.spec.absent is (Tower.TEXT if isinstance(item, str) else Tower.IMAGE):
+            problem = f"model {self.spec.name!r} is a lone encoder: it has no {self.spec.absent} tower"
+            raise BadInput.at(_kind(item), problem)
         with self._in_time(Tower.TEXT if isinstance(item, str) else Tower.IMAGE, reading):
             started = time.perf_counter()
             priority, deadline = reading.priority, reading.deadline

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from diptych.batching import Answer, Batcher, BatchLimits
+from diptych.batching import Answer, Batcher
 from diptych.cache import Cache
 from diptych.contract import ModelSpec, Priority, Tower
 from diptych.engines.base import Array, Engine
@@ -52,10 +52,10 @@ class States:
         self._engine = engine
         self._metrics = metrics
         self._cache: Cache[Answer[Outputs]] = Cache(cache_bytes, _kept_bytes)
-        limits = BatchLimits(min(max_batch, _LARGEST))
+        most = min(max_batch, _LARGEST)
         self._batchers: dict[Tower, Batcher[Row, Outputs]] = {
-            Tower.IMAGE: Batcher(self._run_images, limits, in_flight=1, digest=_digest),
-            Tower.TEXT: Batcher(self._run_texts, limits, in_flight=1, digest=_digest),
+            Tower.IMAGE: Batcher(self._run_images, max_items=most, in_flight=1, digest=_digest),
+            Tower.TEXT: Batcher(self._run_texts, max_items=most, in_flight=1, digest=_digest),
         }
 
     @asynccontextmanager

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diptych.batching import Answer, Batcher, BatchLimits
+from diptych.batching import Answer, Batcher
 from diptych.contract import Matrix, ModelSpec, Pixels, Priority, Tokens, Tower, Vector
 from diptych.engines.base import EMBEDS, MASK, PIXELS, TOKENS, Engine
 from diptych.metrics import Metrics
@@ -39,7 +39,7 @@ class Towers:
         self._metrics = metrics
         self._images: Batcher[Pixels, Vector] = Batcher(
             self._run_images,
-            BatchLimits(max_batch),
+            max_items=max_batch,
             in_flight=engine.in_flight,
             digest=_digest,
             call_items=call_items[Tower.IMAGE],
@@ -48,10 +48,10 @@ class Towers:
         texts = max_batch if max_batch == 1 else 2 * max_batch
         self._texts: Batcher[Tokens, Vector] = Batcher(
             self._run_texts,
-            BatchLimits(texts, max_cost=texts * spec.text.context_length),
+            max_items=texts,
             in_flight=engine.in_flight,
             digest=_digest,
-            cost=len,
+            groups=self._groups if spec.text.padding == "longest" else None,
             call_items=call_items[Tower.TEXT],
         )
 
@@ -68,7 +68,7 @@ class Towers:
 
     def expected_s(self, tower: Tower, items: int) -> float:
         """How long so many would take, at the pace of late; 0 while that is not known."""
-        return (self._images if tower is Tower.IMAGE else self._texts).expected_s(items)
+        return (self._images if tower is Tower.IMAGE else self._texts).pace.expected_s(items)
 
     def waiting(self, tower: Tower) -> int:
         """Inputs that wait for a batch of this tower."""
@@ -89,25 +89,17 @@ class Towers:
     async def _run_images(self, batch: list[Pixels], timeout_s: float) -> Matrix:
         return await self._run(Tower.IMAGE, {PIXELS: np.stack(batch)}, timeout_s)
 
-    async def _run_texts(self, batch: list[Tokens], timeout_s: float) -> Matrix:
-        """Texts of like length together, each group padded to its own longest."""
-        ends = asyncio.get_running_loop().time() + timeout_s
-        vectors = np.empty((len(batch), self._spec.embed_dim), np.float32)
-        for rows in self._groups(batch):
-            group = [batch[row] for row in rows]
-            tokens, mask = pad_tokens(group, self._spec.text, self._engine.length_step)
-            inputs = (
-                {TOKENS: tokens, MASK: mask} if self._spec.text.attention_mask else {TOKENS: tokens}
-            )
-            left_s = ends - asyncio.get_running_loop().time()
-            vectors[rows] = await self._run(Tower.TEXT, inputs, left_s)
-        return vectors
-
     def _groups(self, batch: list[Tokens]) -> list[list[int]]:
-        if self._spec.text.padding == "max_length":
-            return [list(range(len(batch)))]
+        """Texts of like length: each group is padded to its own longest."""
         lengths = [len(tokens) for tokens in batch]
         return by_length(lengths, self._engine.call_tokens, self._engine.length_step)
+
+    async def _run_texts(self, batch: list[Tokens], timeout_s: float) -> Matrix:
+        tokens, mask = pad_tokens(batch, self._spec.text, self._engine.length_step)
+        inputs = (
+            {TOKENS: tokens, MASK: mask} if self._spec.text.attention_mask else {TOKENS: tokens}
+        )
+        return await self._run(Tower.TEXT, inputs, timeout_s)
 
     async def _run(
         self, tower: Tower, inputs: dict[str, npt.NDArray[Any]], timeout_s: float
