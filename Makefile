@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 PROTOC = PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos -I$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
 PROTOS := $(wildcard protos/diptych/v1/*.proto)
 
-.PHONY: help setup demo serve triton test bench check lint types check-protos protos clean
+.PHONY: help setup demo serve triton test bench check lint types check-protos check-deploy protos clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t16
@@ -49,7 +49,7 @@ test: check .venv-triton/installed.txt ## everything that proves this works
 bench: $(VENV)/dev.stamp .venv-triton/installed.txt ## throughput and latency beside what the machine can do; about 15 minutes
 	$(BIN)/python -m bench
 
-check: lint types check-protos ## lint, types, protos
+check: lint types check-protos check-deploy ## lint, types, protos, deployment
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check
@@ -63,8 +63,18 @@ check-protos: $(VENV)/dev.stamp
 	$(BIN)/buf lint $(VENV)/protos.binpb --config protos/buf.yaml
 	for proto in $(PROTOS); do $(BIN)/buf format --exit-code --diff $$proto || exit 1; done
 
+# In an environment of its own: checkov's pins would hold back everybody else's.
+.venv-deploy/ready: deploy/tools/requirements.txt deploy/tools/package-lock.json deploy/rendering.py
+	$(PYTHON) -m venv .venv-deploy
+	.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r deploy/tools/requirements.txt
+	.venv-deploy/bin/python -m deploy.rendering
+	@touch $@
+
+check-deploy: .venv-deploy/ready ## images, manifests and alerts, as far as no cluster is needed
+	.venv-deploy/bin/python -m deploy.check
+
 protos: $(VENV)/dev.stamp ## write the Python for protos/ into service/ (or OUT=...)
 	$(PROTOC) --python_out=$(OUT) --pyi_out=$(OUT) --grpc_python_out=$(OUT) --mypy_grpc_out=$(OUT) $(PROTOS)
 
 clean: ## remove what setup made
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-deploy

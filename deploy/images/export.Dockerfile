@@ -3,12 +3,9 @@
 #   docker build -f deploy/images/export.Dockerfile -t diptych/export:0.1.0 .
 #   docker build -f deploy/images/export.Dockerfile -t diptych/plan:0.1.0 --target plan .
 
-ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d
-# Of the same release as Triton's image: a plan works for no other TensorRT. No digest: we could not
-# resolve it; pin the one your registry gives.
-ARG TENSORRT_IMAGE=nvcr.io/nvidia/tensorrt:26.09-py3
+FROM python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d AS base
 
-FROM ${PYTHON_IMAGE} AS build
+FROM base AS build
 # PyTorch for CPUs is on an index of its own; without it the image grows by CUDA's gigabytes.
 ARG TORCH_INDEX=""
 ENV PIP_CONSTRAINT=/src/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
@@ -27,7 +24,9 @@ RUN /opt/diptych/bin/pip install --no-deps . \
     && /opt/diptych/bin/pip check \
     && /opt/diptych/bin/pip uninstall --yes openvino-telemetry pip setuptools
 
-FROM ${TENSORRT_IMAGE} AS plan
+# Of the same release as Triton's image: a plan works for no other TensorRT. No digest: we could not
+# resolve it; pin the one your registry gives.
+FROM nvcr.io/nvidia/tensorrt:26.09-py3 AS plan
 LABEL org.opencontainers.image.title="diptych-plan" \
       org.opencontainers.image.description="Makes TensorRT plans of a Diptych model repository" \
       org.opencontainers.image.version="0.1.0" \
@@ -45,7 +44,7 @@ WORKDIR /tmp
 USER 10001:10001
 ENTRYPOINT ["diptych-export"]
 
-FROM ${PYTHON_IMAGE} AS export
+FROM base AS export
 LABEL org.opencontainers.image.title="diptych-export" \
       org.opencontainers.image.description="Trains, imports and exports dual encoders for Diptych" \
       org.opencontainers.image.version="0.1.0" \

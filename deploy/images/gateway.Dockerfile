@@ -4,9 +4,9 @@
 # `python deploy/images/prove.py` runs these very steps without an engine.
 
 # The digest is the one that public repositories pin for this tag.
-ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d
+FROM python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d AS base
 
-FROM ${PYTHON_IMAGE} AS build
+FROM base AS build
 ARG EXTRA=gateway
 # Of fsspec, for sources in object stores: s3fs, gcsfs, adlfs. Not pinned by us.
 ARG DRIVERS=""
@@ -28,7 +28,7 @@ RUN /opt/diptych/bin/pip install --no-deps . \
     && /opt/diptych/bin/pip check \
     && /opt/diptych/bin/pip uninstall --yes openvino-telemetry pip setuptools
 
-FROM ${PYTHON_IMAGE}
+FROM base
 LABEL org.opencontainers.image.title="diptych" \
       org.opencontainers.image.description="CLIP-style dual encoders over gRPC" \
       org.opencontainers.image.version="0.1.0" \

@@ -56,22 +56,20 @@ class Stage:
     steps: list[tuple[str, str]] = field(default_factory=list)
 
 
-def stages(text: str) -> tuple[dict[str, str], list[Stage]]:
-    """The global ARGs of a Dockerfile and its stages, comments and line ends taken out."""
+def stages(text: str) -> list[Stage]:
+    """The stages of a Dockerfile, comments and line ends taken out."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
-    given: dict[str, str] = {}
     found: list[Stage] = []
     for line in filter(None, joined.splitlines()):
         word, _, rest = line.partition(" ")
         if word == "FROM":
             base, _, name = rest.partition(" AS ")
+            base = next((stage.base for stage in found if stage.name == base), base)
             found.append(Stage(base, name or "final"))
-        elif not found:
-            given.update([_assigned(rest)])
         else:
             found[-1].steps.append((word, rest.strip()))
-    return given, found
+    return found
 
 
 def _assigned(text: str) -> tuple[str, str]:
@@ -268,10 +266,10 @@ def main() -> None:
         folder = given.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)  # for the other user
-        defaults, parts = stages(path.read_text())
+        parts = stages(path.read_text())
         root_for, made = make_roots(kind, folder), dict[str, Built]()
-        for stage in parts:
-            if defaults[stage.base.strip("${}")].startswith("python:"):
+        for stage in filter(lambda stage: stage.steps, parts):
+            if stage.base.startswith("python:"):
                 made[stage.name] = build(stage, root_for(stage.name), {"EXTRA": given.image}, made)
             else:
                 say(f"  {stage.name}: not proved: it stands on {stage.base}")

@@ -3,15 +3,15 @@
 #   docker build -f deploy/images/triton.Dockerfile -t diptych/triton:0.1.0 .
 
 # No digest: we could not resolve it; pin the one your registry gives.
-ARG TRITON_IMAGE=nvcr.io/nvidia/tritonserver:26.09-py3
+FROM nvcr.io/nvidia/tritonserver:26.09-py3 AS base
 
-FROM ${TRITON_IMAGE} AS requirements
+FROM base AS requirements
 WORKDIR /build
 COPY constraints-triton.txt ./
 # The server itself is the image's.
 RUN sed '/^nvidia-pytriton/d' constraints-triton.txt > requirements.txt
 
-FROM ${TRITON_IMAGE}
+FROM base
 LABEL org.opencontainers.image.title="diptych-triton" \
       org.opencontainers.image.description="Triton Inference Server for a Diptych model repository" \
       org.opencontainers.image.version="0.1.0" \
