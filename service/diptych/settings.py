@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import os
 from collections.abc import Mapping
@@ -10,7 +9,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+from diptych.hosts import is_loopback
+
 PREFIX = "DIPTYCH_"
+CLIENT_KEY = "DIPTYCH_CLIENT_KEY"  # no setting: the API key of the commands that are clients
 
 _CACHES = ("text_cache_bytes", "image_cache_bytes", "condition_cache_bytes")
 
@@ -30,14 +32,6 @@ def cores() -> int:
         return own
 
 
-def is_loopback(host: str) -> bool:
-    """Whether what is sent there stays on this machine."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:  # a name
-        return host == "localhost"
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """Each field is a flag of `diptych serve` and a variable DIPTYCH_NAME."""
@@ -49,7 +43,7 @@ class Settings:
     """Models to serve, the default one first. None named: the only one there is."""
 
     engine: str = "embedded"
-    """What runs the towers: embedded (ONNX Runtime in this process), or triton://HOST:PORT."""
+    """What runs the towers: embedded (in this process), or triton://HOST:PORT."""
 
     triton_replicas: int = 1
     """Tritons that share the load behind that address; each is given two batches per tower."""
@@ -68,10 +62,10 @@ class Settings:
     free one; none: health is on the main port only."""
 
     provider: Literal["auto", "openvino", "cpu"] = "auto"
-    """Of the embedded engine: OpenVINO where it supports this CPU, else ONNX Runtime's own."""
+    """Of the embedded engine: OpenVINO on Linux on x86-64, else ONNX Runtime on the CPU."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of the embedded engine under OpenVINO: bf16 where the CPU has it is several times faster."""
+    """Of the embedded engine under OpenVINO: bf16 where the CPU has it is at least twice as fast."""
 
     threads: int = 0
     """Engine threads per batch; 0: as many as the CPU quota allows."""
@@ -228,7 +222,8 @@ def check_environment(env: Mapping[str, str] = os.environ) -> None:
         ValueError: naming the unknown variables and what is known.
     """
     known = {PREFIX + field.name.upper() for field in fields(Settings)}
-    unknown = sorted(name for name in env if name.startswith(PREFIX) and name not in known)
+    own = known | {CLIENT_KEY}
+    unknown = sorted(name for name in env if name.startswith(PREFIX) and name not in own)
     if unknown:
         raise ValueError(
             f"unknown settings: {', '.join(unknown)}; known: {', '.join(sorted(known))}"

@@ -16,6 +16,7 @@ import cyclopts
 from cyclopts import Parameter
 from rich.console import Console
 
+from diptych.commands.connection import NO_CONNECTION, Connecting, Connection
 from diptych.job.destination import Standing, all_rejects, begin, standing
 from diptych.job.destination import verify as problems
 from diptych.job.embedders import GATEWAY, EngineChoice, space_of
@@ -54,11 +55,11 @@ class How:
     """Of the model; 0: the newest. A job that was begun with an older one goes on with it."""
 
     engine: str = "embedded"
-    """What makes the vectors: embedded (ONNX Runtime in each worker), triton://HOST:PORT, or a
+    """What makes the vectors: embedded (in each worker), triton://HOST:PORT, or a
     running gateway at bulk priority, gateway://HOST:PORT."""
 
     provider: Literal["auto", "openvino", "cpu"] = "auto"
-    """Of the embedded engine: OpenVINO where it supports this CPU, else ONNX Runtime's own."""
+    """Of the embedded engine: OpenVINO on Linux on x86-64, else ONNX Runtime on the CPU."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the embedded engine under OpenVINO."""
@@ -96,6 +97,7 @@ def run(
     destination: Destination,
     wanted: Annotated[Wanted, Parameter(name="*")] = Wanted(),  # noqa: B008 (frozen)
     how: Annotated[How, Parameter(name="*")] = How(),
+    connection: Connecting = NO_CONNECTION,
     *,
     dry_run: Annotated[
         bool, Parameter(negative="", help="Count and sample the source; embed and write nothing.")
@@ -117,12 +119,11 @@ def run(
 
     Example: diptych job run pairs.csv out/ --kind pair --layout clip-retrieval --dry-run
     """
-    if re.match(r"\w[\w+.-]*:/", str(destination)):
-        raise ValueError("the destination is a local or mounted folder; URLs are for sources")
+    _check_destination(destination)
     if dry_run:
         _print(asdict(preview(source, wanted)), as_json)
         return
-    choice, share = _choice(how), _share(how, os.environ)
+    choice, share = _choice(how, connection), _share(how, os.environ)
     space = asyncio.run(space_of(choice))
     job = begin(source, destination, wanted, space, share, _say)
     progress = Progress(destination, errors)
@@ -177,7 +178,13 @@ def verify(destination: Destination, *, as_json: AsJson = False) -> None:
     sys.exit(1 if found else 0)
 
 
-def _choice(how: How) -> EngineChoice:
+def _check_destination(destination: Path) -> None:
+    """Raises ValueError for what is no folder."""
+    if re.match(r"\w[\w+.-]*:/", str(destination)):
+        raise ValueError("the destination is a local or mounted folder; URLs are for sources")
+
+
+def _choice(how: How, connection: Connection) -> EngineChoice:
     """Raises ValueError for what cannot be."""
     gateway = how.engine.removeprefix(GATEWAY) if how.engine.startswith(GATEWAY) else ""
     settings = Settings(
@@ -192,6 +199,7 @@ def _choice(how: How) -> EngineChoice:
     return EngineChoice(
         settings=settings,
         gateway=gateway,
+        credentials=connection.credentials(),
         model_version=how.model_version or None,
         patience_s=how.patience_s,
     )

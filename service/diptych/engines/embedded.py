@@ -62,7 +62,7 @@ class EmbeddedEngine:
         openvino = provider != "cpu" and openvino_graph.is_here()
         if provider == "openvino" and not openvino:
             raise BadRepository("provider openvino: there is none for this machine")
-        self.length_step = 8 if openvino else 1  # OpenVINO prepares its kernels for every new shape
+        self.length_step = 2 if openvino else 1  # OpenVINO takes 10 ms more for every new shape
 
         def load(tower: Tower) -> _Graph:
             if not openvino:

@@ -15,6 +15,8 @@ try:
 except ImportError:  # no wheel for this platform
     openvino = None
 
+_SHAPES = 1000  # that kernels are kept for; five times as many would take 600 MB
+
 
 class OpenVinoGraph:
     """A graph compiled for the CPU. Any number of threads may call `run`."""
@@ -41,6 +43,7 @@ class OpenVinoGraph:
             "NUM_STREAMS": 1,
             # Pinned, the threads of two processes would share one core and leave the next idle.
             "ENABLE_CPU_PINNING": False,
+            "CPU_RUNTIME_CACHE_CAPACITY": _SHAPES,
         }
         self._compiling = threading.Lock()
         self._compiled: dict[tuple[str, ...], _Requests] = {}
