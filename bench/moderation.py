@@ -4,7 +4,8 @@
 
 The same server with its caches off and the same inputs; so many calls of one kind after so many of
 the other, in short rounds, so that neighbours on the machine disturb both alike. Ratios are medians
-over the rounds. On the benchmark's ViT-B/32, and on `shapes`, whose towers take next to nothing.
+over the rounds: of the time from call to call, and of the server's processor time, which suffers
+less from them. On the benchmark's ViT-B/32, and on `shapes`, whose towers take next to nothing.
 """
 
 from __future__ import annotations
@@ -89,25 +90,27 @@ def write_policy(folder: Path, count: int) -> Path:
 async def compared(
     server: Server, inputs: Sequence[pb.Input], options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Milliseconds per call of `Embed`, and the others' ratios to it."""
+    """Milliseconds per call of `Embed`, and the others' ratios to it: least, median and most."""
     ways = list(_ways(inputs))
     async with grpc.aio.insecure_channel(server.address) as channel:
         usual = await _per_call_s(channel, ways[0], 4 * options.concurrency, options.concurrency)
         calls = max(4 * options.concurrency, round(options.seconds / usual))
-        rounds = []
+        rounds: list[dict[str, tuple[float, float]]] = []
         for number in range(options.rounds):
             taken = {}
             for way in ways if number % 2 else reversed(ways):
-                taken[way.name] = await _per_call_s(channel, way, calls, options.concurrency)
+                before = server.cpu_s()
+                seconds = await _per_call_s(channel, way, calls, options.concurrency)
+                taken[way.name] = seconds, (server.cpu_s() - before) / calls
             rounds.append(taken)
-    found: dict[str, Any] = {
-        "embed_ms": 1000 * statistics.median(taken["embed"] for taken in rounds),
-        "calls": calls,
-    }
+    found: dict[str, Any] = {"calls": calls}
+    for place, unit in enumerate(("ms", "cpu_ms")):
+        usual_ms = statistics.median(taken["embed"][place] for taken in rounds)
+        found[f"embed_{unit}"] = round(1000 * usual_ms, 3)
     for way in ways[1:]:
-        ratios = sorted(taken[way.name] / taken["embed"] for taken in rounds)
-        found[way.name] = statistics.median(ratios)
-        found[f"{way.name}_range"] = [ratios[0], ratios[-1]]
+        for place, name in enumerate((way.name, f"{way.name}_cpu")):
+            ratios = sorted(taken[way.name][place] / taken["embed"][place] for taken in rounds)
+            found[name] = [round(ratios[at], 3) for at in (0, len(ratios) // 2, -1)]
     return found
 
 

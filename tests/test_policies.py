@@ -102,6 +102,15 @@ MALFORMED = [
     (swap("verdict: block", "verdict: pass"), r"examples.0.concepts: \['gun'\] does not go with"),
     (swap("severity: 9", "severity: 9\n    severity: 8"), "not YAML: 'severity' stands twice"),
     (swap("concepts:\n  -", "concepts:\n  - 5\n  -"), "concept 0: "),
+    (swap("softmax", "logit").replace("0.8", "1.0e+7"), "concept 'gun': threshold: .* at most 1e"),
+    (swap('version: "3"', "version: 2026-13-45"), "not YAML: "),
+    (swap('version: "3"', "version: 2026-01-05"), "version: .*string"),
+    (swap('version: "3"', f"version: {'3' * 65}a"), "version: .*64"),
+    (swap("name: knife", f"name: {'k' * 65}"), "concept 'k*': name: "),
+    (swap("severity: 9", "severity: 9\n    5: 9"), "concept 'gun': 5: "),
+    ("name: *who\n", "not YAML: "),
+    ("name: !!python/object/apply:os.getcwd []\n", "not YAML: "),
+    ("[" * 5000, "not YAML: "),
     ("name: [", "not YAML: "),
     ("- a\n- b\n", "whole file: "),
     ("", "whole file: "),
@@ -116,6 +125,34 @@ def test_what_is_malformed_is_said_in_one_line_with_file_concept_and_field(
     with pytest.raises(BadRepository, match=f"^{path}: {problem}") as caught:
         read_policies(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_digest_changes_with_what_verdicts_depend_on_and_with_nothing_else(
+    tmp_path: Path,
+) -> None:
+    def digest(text: str) -> str:
+        return read_policy(written(tmp_path, text)).policy.digest
+
+    usual = digest(GOOD)
+    for same in (
+        swap('version: "3"', 'version: "4"\ndescription: other words'),
+        swap("text: a spoon", "text: a fork"),
+        swap("[a gun, a rifle]", '["a gun", "a rifle"] # as before'),
+        swap("    templates: []\n", "").replace("a knife]", "a knife]\n    templates: []"),
+    ):
+        assert digest(same) == usual
+    for other in (
+        swap("0.25", "0.250001"),
+        swap("a rifle", "a  rifle"),
+        swap("a toy", "a doll"),
+        swap("a photo of", "a picture of"),
+        swap("    templates: []\n", ""),
+        swap("action: flag", "action: review"),
+        swap("severity: 3", "severity: 4"),
+        swap("softmax", "logit"),
+        swap("name: knife", "name: blade"),
+    ):
+        assert digest(other) != usual
 
 
 def test_bytes_that_are_no_text_are_said_to_be_none(tmp_path: Path) -> None:

@@ -137,12 +137,15 @@ def _needed(at_least: float) -> int:
 
 def _sorted(scores: Values) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Values]:
     """The order from the highest down; of each group of equal scores its last place [K], and a
-    threshold that lets it in [K]: half-way to the next score below."""
+    threshold that lets it in [K]: half-way to the next score below, or, where a float32, which
+    is what a gateway holds it in, knows nothing between the two, the score itself."""
     order = np.argsort(-scores, kind="stable")
     ordered = scores[order]
     ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
     below = np.append(ordered[ends[:-1] + 1], ordered[-1])
-    return order, ends, (ordered[ends] + below) / 2
+    middle = ((ordered[ends] + below) / 2).astype(np.float32).astype(np.float64)
+    is_between = (below < middle) & (middle <= ordered[ends])
+    return order, ends, np.where(is_between, middle, ordered[ends])
 
 
 def _places(

@@ -49,6 +49,7 @@ class EmbeddedPolicy:
     """A policy and the vectors of its prompts in one space."""
 
     policy: Policy
+    digest: str  # of the policy
     sides: dict[Tower, Side]
     prompts: tuple[str, ...]  # [P], concept by concept
     vectors: Matrix  # [P, D], unit rows
@@ -115,6 +116,7 @@ async def embed_policy(encoder: Encoder, policy: Policy) -> EmbeddedPolicy:
     spec = encoder.spec
     return EmbeddedPolicy(
         policy=policy,
+        digest=policy.digest,
         sides={tower: _side(policy, tower) for tower in Tower},
         prompts=tuple(prompt for concept in policy.concepts for prompt in concept.prompts),
         vectors=np.concatenate(own),

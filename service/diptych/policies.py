@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias
@@ -19,7 +21,16 @@ from pydantic import (
 from diptych.contract import Digest
 from diptych.labels import SLOT
 
-_BOUNDS = {"cosine": (-1.0, 1.0), "softmax": (0.0, 1.0), "sigmoid": (0.0, 1.0)}
+_BOUNDS = {
+    "cosine": (-1.0, 1.0),
+    "softmax": (0.0, 1.0),
+    "sigmoid": (0.0, 1.0),
+    "logit": (-1e6, 1e6),  # beyond what any model says
+}
+# Of a concept, besides its templates: what a verdict, or what is said with it, depends on.
+_JUDGES = {
+    "name", "prompts", "contrast", "measure", "threshold", "text_threshold", "action", "severity",
+}  # fmt: skip
 
 
 class Verdict(enum.StrEnum):
@@ -101,8 +112,8 @@ class Concept(_Said):
     @field_validator("threshold", "text_threshold")
     @classmethod
     def _within_measure(cls, threshold: float | None, info: ValidationInfo) -> float | None:
-        measure = info.data.get("measure", "logit")
-        low, high = _BOUNDS.get(measure, (-float("inf"), float("inf")))
+        measure = info.data.get("measure", "logit")  # one that is wrong is said elsewhere
+        low, high = _BOUNDS[measure]
         if threshold is not None and not low < threshold <= high:
             raise ValueError(f"{threshold} is not above {low:g} and at most {high:g}: {measure}")
         return threshold
@@ -182,6 +193,16 @@ class Policy(_Said):
 
     def templates_of(self, concept: Concept) -> Texts:
         return self.templates if concept.templates is None else concept.templates
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of all that verdicts depend on, but for the space."""
+        said = [
+            {**concept.model_dump(mode="json", include=_JUDGES), "templates": templates}
+            for concept in self.concepts
+            for templates in [self.templates_of(concept)]
+        ]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _once(texts: Sequence[str]) -> None:

@@ -24,6 +24,11 @@ class PolicyFile:
     path: Path
     policy: Policy
 
+    @property
+    def key(self) -> tuple[str, str | None]:
+        """What no two files may share: the name, and the space its thresholds are of."""
+        return self.policy.name, self.policy.fingerprint
+
     def misfit(self, fingerprint: str) -> BadRepository:
         """What to say where it does not fit the space of this fingerprint."""
         return BadRepository(
@@ -41,12 +46,14 @@ def read_policies(folder: Path) -> list[PolicyFile]:
     Raises:
         BadRepository: naming the file, the concept and the field that is wrong.
     """
-    if not folder.is_dir():
-        raise BadRepository(f"{folder}: no such folder of policies")
+    try:
+        paths = policy_paths(folder)
+    except OSError as exc:
+        raise BadRepository(f"{folder}: no such folder of policies: {exc.strerror}") from exc
     found: dict[tuple[str, str | None], PolicyFile] = {}
-    for path in policy_paths(folder):
+    for path in paths:
         file = read_policy(path)
-        key = file.policy.name, file.policy.fingerprint
+        key = file.key
         if other := found.get(key):
             raise BadRepository(f"{path}: name: {key[0]!r} stands in {other.path.name} too")
         found[key] = file
@@ -71,7 +78,7 @@ def read_policy(path: Path) -> PolicyFile:
         first = exc.errors()[0]
         problem = first["msg"].removeprefix("Value error, ")
         raise BadRepository(f"{path}: {_where(said, first['loc'])}: {problem}") from exc
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as exc:
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:  # 2026-13-45 is a ValueError
         raise BadRepository(f"{path}: not YAML: {' '.join(str(exc).split())}") from exc
     except OSError as exc:
         raise BadRepository(f"{path}: {exc.strerror}") from exc

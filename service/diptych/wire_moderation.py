@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 from diptych import wire
@@ -38,18 +39,24 @@ class ConceptScore:
     prompt: str  # the concept's prompt nearest to the input
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Judgement:
     """What the policy says of one input."""
 
     verdict: VerdictName
     severity: int  # the highest of the concepts reached; 0 where none is
-    concepts: tuple[ConceptScore, ...]  # in the policy's order, those of the image first
+    message: pb.Judgement = field(repr=False)  # as it came
+
+    @cached_property
+    def concepts(self) -> tuple[ConceptScore, ...]:
+        """In the policy's order, those of the image first. Made when first asked for: of hundreds
+        of concepts they take longer than all the rest of a call."""
+        return tuple(map(_score, self.message.concepts))
 
     @property
     def reached(self) -> tuple[str, ...]:
         """The names of the concepts reached, each once."""
-        return tuple(dict.fromkeys(one.concept for one in self.concepts if one.reached))
+        return tuple(dict.fromkeys(one.concept for one in self.message.concepts if one.reached))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,7 @@ class ModerateReply:
     space: Space
     policy: str
     version: str  # of the policy
+    digest: str  # of all in the policy that verdicts depend on
     results: tuple[Judgement | DiptychError, ...]
     timings: Timings
 
@@ -88,6 +96,7 @@ def moderate_reply(message: pb.ModerateResponse) -> ModerateReply:
         space=Space.of(message.space),
         policy=message.policy,
         version=message.policy_version,
+        digest=message.policy_digest,
         results=tuple(_result(result) for result in message.results),
         timings=Timings.of(message.timings),
     )
@@ -109,7 +118,7 @@ def _result(message: pb.ModerateResult) -> Judgement | DiptychError:
     if message.HasField("error"):
         return wire.to_error(message.error)
     found = message.judgement
-    return Judgement(_verdict(found.verdict), found.severity, tuple(map(_score, found.concepts)))
+    return Judgement(_verdict(found.verdict), found.severity, found)
 
 
 def _score(message: pb.ConceptScore) -> ConceptScore:

@@ -65,6 +65,17 @@ def test_ties_are_let_in_or_kept_out_together() -> None:
     assert found.confusion.true_positives == 40
 
 
+def test_a_threshold_still_parts_neighbouring_scores_where_it_is_held_in_single_precision() -> None:
+    """As in a gateway: half-way between two neighbours there would be one of the two."""
+    low = np.float32(0.5)
+    for _ in range(4):
+        high = np.nextafter(low, np.float32(1))
+        scores = np.repeat(np.array([high, low], np.float64), 30)
+        found = find(scores, np.repeat([True, False], 30), "precision", 0.9)
+        assert low < np.float32(found.threshold) <= high
+        low = high
+
+
 def test_the_same_data_give_the_same_threshold_and_interval() -> None:
     data = two_bells(300, 2.5)
     assert find(*data, "precision", 0.8) == find(*data, "precision", 0.8)

@@ -84,6 +84,25 @@ async def test_a_changed_policy_is_taken_up_and_a_bad_one_is_not(
     assert 'version="1"} 1.0' not in text.split("diptych_policy_info", 1)[1]
 
 
+async def test_a_version_that_judges_otherwise_than_before_is_not_taken_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, POLICY)
+    settings = local(policies=tmp_path, refresh_s=0.05)
+    async with gateway(settings) as running, AsyncClient(running.address) as client:
+        first = await client.moderate(["a red circle"], "toys")
+        write(tmp_path, POLICY.replace("0.9", "0.8"))
+        await until(lambda: _said(caplog, "version: '1' is in use with other concepts"))
+        assert (await client.moderate(["a red circle"], "toys")).digest == first.digest
+        write(tmp_path, f"{POLICY}description: said in other words\n")
+        await until(lambda: _described(client, "said in other words"))
+        write(tmp_path, POLICY.replace("0.9", "0.8").replace('"1"', '"2"'))
+        await until(lambda: _is(client, "2"))
+        second = await client.moderate(["a red circle"], "toys")
+        [listed] = await client.policies()
+    assert first.digest != second.digest == listed.digest
+
+
 async def test_a_folder_that_goes_away_leaves_its_policies_in_force(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -160,6 +179,10 @@ async def _is(client: AsyncClient, wanted: str) -> bool:
 
 async def _serves(client: AsyncClient, policies: int) -> bool:
     return len(await client.policies()) == policies
+
+
+async def _described(client: AsyncClient, words: str) -> bool:
+    return [policy.description for policy in await client.policies()] == [words]
 
 
 async def _said(caplog: pytest.LogCaptureFixture, text: str) -> bool:

@@ -64,6 +64,7 @@ class ModerationServicer:
             space=from_space(model.spec),
             policy=policy.policy.name,
             policy_version=policy.policy.version,
+            policy_digest=policy.digest,
             timings=from_timings(judged.embedded),
         )
         return head.SerializeToString() + results  # fields may come in any order

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from diptych.concepts import EmbeddedPolicy, embed_policy
 from diptych.encoder import Encoder
-from diptych.errors import DiptychError, EngineError
+from diptych.errors import BadRepository, DiptychError, EngineError
 from diptych.gateway.served import Served
 from diptych.gateway.watching import State, state_of
 from diptych.metrics import Metrics
@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 class Policing:
     """Reads the folder at start, and again whenever a file in it is another.
 
-    All files are taken up together or, where one is bad, none: those last found good stay.
+    All files are taken up together or, where one is bad, none: those last found good stay. So do
+    they where one judges otherwise under the version it had.
     """
 
     def __init__(self, folder: Path | None, metrics: Metrics) -> None:
@@ -66,6 +67,7 @@ class Policing:
             return False
         try:
             files = await asyncio.to_thread(read_policies, self._folder)
+            _check_versions(self._files, files)
             served = list(models)
             _check(files, served)
             fresh = [(model, await _embedded(files, model.encoder)) for model in served]
@@ -108,8 +110,23 @@ def _check(files: Iterable[PolicyFile], models: Sequence[Served]) -> None:
             raise file.misfit(spaces[0])
 
 
+def _check_versions(before: Iterable[PolicyFile], after: Iterable[PolicyFile]) -> None:
+    """One version must not judge in two ways: what a log names by it could not be told apart."""
+    known = {file.key: file.policy for file in before}
+    for file in after:
+        policy, old = file.policy, known.get(file.key)
+        if old and old.version == policy.version and old.digest != policy.digest:
+            raise BadRepository(
+                f"{file.path}: version: {policy.version!r} is in use with other concepts: "
+                "give what has changed another"
+            )
+
+
 def _names(files: Iterable[PolicyFile]) -> list[str]:
-    return [f"{file.policy.name} version {file.policy.version}" for file in files]
+    return [
+        f"{file.policy.name} version {file.policy.version} ({file.policy.digest[:12]})"
+        for file in files
+    ]
 
 
 def _state(folder: Path) -> State:

@@ -26,6 +26,7 @@ def from_policy(policy: Policy, model: str) -> pb.Policy:
         fingerprint=policy.fingerprint,
         concepts=[_from_concept(policy, concept) for concept in policy.concepts],
         examples=len(policy.examples),
+        digest=policy.digest,
     )
 
 

@@ -26,7 +26,7 @@ from diptych.v1 import embedding_pb2 as diptych_dot_v1_dot_embedding__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x64iptych/v1/moderation.proto\x12\ndiptych.v1\x1a\x1a\x64iptych/v1/embedding.proto\x1a\x17google/rpc/status.proto\"\x88\x01\n\x0fModerateRequest\x12$\n\x07options\x18\x01 \x01(\x0b\x32\x13.diptych.v1.Options\x12\x0e\n\x06policy\x18\x02 \x01(\t\x12)\n\x06inputs\x18\x03 \x03(\x0b\x32\x19.diptych.v1.ModerateInput\x12\x14\n\x0creached_only\x18\x04 \x01(\x08\"m\n\rModerateInput\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12$\n\x06pixels\x18\x02 \x01(\x0b\x32\x12.diptych.v1.TensorH\x00\x12\x11\n\x04text\x18\x03 \x01(\tH\x01\x88\x01\x01\x42\t\n\x07pictureB\x07\n\x05_text\"\xaf\x01\n\x10ModerateResponse\x12 \n\x05space\x18\x01 \x01(\x0b\x32\x11.diptych.v1.Space\x12\x0e\n\x06policy\x18\x02 \x01(\t\x12\x16\n\x0epolicy_version\x18\x03 \x01(\t\x12+\n\x07results\x18\x04 \x03(\x0b\x32\x1a.diptych.v1.ModerateResult\x12$\n\x07timings\x18\x05 \x01(\x0b\x32\x13.diptych.v1.Timings\"l\n\x0eModerateResult\x12*\n\tjudgement\x18\x01 \x01(\x0b\x32\x15.diptych.v1.JudgementH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"o\n\tJudgement\x12$\n\x07verdict\x18\x01 \x01(\x0e\x32\x13.diptych.v1.Verdict\x12\x10\n\x08severity\x18\x02 \x01(\r\x12*\n\x08\x63oncepts\x18\x03 \x03(\x0b\x32\x18.diptych.v1.ConceptScore\"\xc9\x01\n\x0c\x43onceptScore\x12\x0f\n\x07\x63oncept\x18\x01 \x01(\t\x12\x1e\n\x04part\x18\x02 \x01(\x0e\x32\x10.diptych.v1.Part\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x11\n\tthreshold\x18\x04 \x01(\x02\x12\x0e\n\x06margin\x18\x05 \x01(\x02\x12\x0f\n\x07reached\x18\x06 \x01(\x08\x12#\n\x06\x61\x63tion\x18\x07 \x01(\x0e\x32\x13.diptych.v1.Verdict\x12\x10\n\x08severity\x18\x08 \x01(\r\x12\x0e\n\x06prompt\x18\t \x01(\t\"\x15\n\x13ListPoliciesRequest\"<\n\x14ListPoliciesResponse\x12$\n\x08policies\x18\x01 \x03(\x0b\x32\x12.diptych.v1.Policy\"\x9f\x01\n\x06Policy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\x12+\n\x08\x63oncepts\x18\x06 \x03(\x0b\x32\x19.diptych.v1.PolicyConcept\x12\x10\n\x08\x65xamples\x18\x07 \x01(\r\"\x86\x02\n\rPolicyConcept\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07prompts\x18\x02 \x03(\t\x12\x10\n\x08\x63ontrast\x18\x03 \x03(\t\x12\x11\n\ttemplates\x18\x04 \x03(\t\x12$\n\x07measure\x18\x05 \x01(\x0e\x32\x13.diptych.v1.Measure\x12\x16\n\tthreshold\x18\x06 \x01(\x02H\x00\x88\x01\x01\x12\x1b\n\x0etext_threshold\x18\x07 \x01(\x02H\x01\x88\x01\x01\x12#\n\x06\x61\x63tion\x18\x08 \x01(\x0e\x32\x13.diptych.v1.Verdict\x12\x10\n\x08severity\x18\t \x01(\rB\x0c\n\n_thresholdB\x11\n\x0f_text_threshold*m\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x10\n\x0cVERDICT_PASS\x10\x01\x12\x10\n\x0cVERDICT_FLAG\x10\x02\x12\x12\n\x0eVERDICT_REVIEW\x10\x03\x12\x11\n\rVERDICT_BLOCK\x10\x04*;\n\x04Part\x12\x14\n\x10PART_UNSPECIFIED\x10\x00\x12\x0e\n\nPART_IMAGE\x10\x01\x12\r\n\tPART_TEXT\x10\x02\x32\xb7\x01\n\x11ModerationService\x12J\n\x08Moderate\x12\x1b.diptych.v1.ModerateRequest\x1a\x1c.diptych.v1.ModerateResponse\"\x03\x90\x02\x01\x12V\n\x0cListPolicies\x12\x1f.diptych.v1.ListPoliciesRequest\x1a .diptych.v1.ListPoliciesResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x64iptych/v1/moderation.proto\x12\ndiptych.v1\x1a\x1a\x64iptych/v1/embedding.proto\x1a\x17google/rpc/status.proto\"\x88\x01\n\x0fModerateRequest\x12$\n\x07options\x18\x01 \x01(\x0b\x32\x13.diptych.v1.Options\x12\x0e\n\x06policy\x18\x02 \x01(\t\x12)\n\x06inputs\x18\x03 \x03(\x0b\x32\x19.diptych.v1.ModerateInput\x12\x14\n\x0creached_only\x18\x04 \x01(\x08\"m\n\rModerateInput\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12$\n\x06pixels\x18\x02 \x01(\x0b\x32\x12.diptych.v1.TensorH\x00\x12\x11\n\x04text\x18\x03 \x01(\tH\x01\x88\x01\x01\x42\t\n\x07pictureB\x07\n\x05_text\"\xc6\x01\n\x10ModerateResponse\x12 \n\x05space\x18\x01 \x01(\x0b\x32\x11.diptych.v1.Space\x12\x0e\n\x06policy\x18\x02 \x01(\t\x12\x16\n\x0epolicy_version\x18\x03 \x01(\t\x12+\n\x07results\x18\x04 \x03(\x0b\x32\x1a.diptych.v1.ModerateResult\x12$\n\x07timings\x18\x05 \x01(\x0b\x32\x13.diptych.v1.Timings\x12\x15\n\rpolicy_digest\x18\x06 \x01(\t\"l\n\x0eModerateResult\x12*\n\tjudgement\x18\x01 \x01(\x0b\x32\x15.diptych.v1.JudgementH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"o\n\tJudgement\x12$\n\x07verdict\x18\x01 \x01(\x0e\x32\x13.diptych.v1.Verdict\x12\x10\n\x08severity\x18\x02 \x01(\r\x12*\n\x08\x63oncepts\x18\x03 \x03(\x0b\x32\x18.diptych.v1.ConceptScore\"\xc9\x01\n\x0c\x43onceptScore\x12\x0f\n\x07\x63oncept\x18\x01 \x01(\t\x12\x1e\n\x04part\x18\x02 \x01(\x0e\x32\x10.diptych.v1.Part\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x11\n\tthreshold\x18\x04 \x01(\x02\x12\x0e\n\x06margin\x18\x05 \x01(\x02\x12\x0f\n\x07reached\x18\x06 \x01(\x08\x12#\n\x06\x61\x63tion\x18\x07 \x01(\x0e\x32\x13.diptych.v1.Verdict\x12\x10\n\x08severity\x18\x08 \x01(\r\x12\x0e\n\x06prompt\x18\t \x01(\t\"\x15\n\x13ListPoliciesRequest\"<\n\x14ListPoliciesResponse\x12$\n\x08policies\x18\x01 \x03(\x0b\x32\x12.diptych.v1.Policy\"\xaf\x01\n\x06Policy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\x12+\n\x08\x63oncepts\x18\x06 \x03(\x0b\x32\x19.diptych.v1.PolicyConcept\x12\x10\n\x08\x65xamples\x18\x07 \x01(\r\x12\x0e\n\x06\x64igest\x18\x08 \x01(\t\"\x86\x02\n\rPolicyConcept\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07prompts\x18\x02 \x03(\t\x12\x10\n\x08\x63ontrast\x18\x03 \x03(\t\x12\x11\n\ttemplates\x18\x04 \x03(\t\x12$\n\x07measure\x18\x05 \x01(\x0e\x32\x13.diptych.v1.Measure\x12\x16\n\tthreshold\x18\x06 \x01(\x02H\x00\x88\x01\x01\x12\x1b\n\x0etext_threshold\x18\x07 \x01(\x02H\x01\x88\x01\x01\x12#\n\x06\x61\x63tion\x18\x08 \x01(\x0e\x32\x13.diptych.v1.Verdict\x12\x10\n\x08severity\x18\t \x01(\rB\x0c\n\n_thresholdB\x11\n\x0f_text_threshold*m\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x10\n\x0cVERDICT_PASS\x10\x01\x12\x10\n\x0cVERDICT_FLAG\x10\x02\x12\x12\n\x0eVERDICT_REVIEW\x10\x03\x12\x11\n\rVERDICT_BLOCK\x10\x04*;\n\x04Part\x12\x14\n\x10PART_UNSPECIFIED\x10\x00\x12\x0e\n\nPART_IMAGE\x10\x01\x12\r\n\tPART_TEXT\x10\x02\x32\xb7\x01\n\x11ModerationService\x12J\n\x08Moderate\x12\x1b.diptych.v1.ModerateRequest\x1a\x1c.diptych.v1.ModerateResponse\"\x03\x90\x02\x01\x12V\n\x0cListPolicies\x12\x1f.diptych.v1.ListPoliciesRequest\x1a .diptych.v1.ListPoliciesResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,30 +37,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODERATIONSERVICE'].methods_by_name['Moderate']._serialized_options = b'\220\002\001'
   _globals['_MODERATIONSERVICE'].methods_by_name['ListPolicies']._loaded_options = None
   _globals['_MODERATIONSERVICE'].methods_by_name['ListPolicies']._serialized_options = b'\220\002\001'
-  _globals['_VERDICT']._serialized_start=1463
-  _globals['_VERDICT']._serialized_end=1572
-  _globals['_PART']._serialized_start=1574
-  _globals['_PART']._serialized_end=1633
+  _globals['_VERDICT']._serialized_start=1502
+  _globals['_VERDICT']._serialized_end=1611
+  _globals['_PART']._serialized_start=1613
+  _globals['_PART']._serialized_end=1672
   _globals['_MODERATEREQUEST']._serialized_start=97
   _globals['_MODERATEREQUEST']._serialized_end=233
   _globals['_MODERATEINPUT']._serialized_start=235
   _globals['_MODERATEINPUT']._serialized_end=344
   _globals['_MODERATERESPONSE']._serialized_start=347
-  _globals['_MODERATERESPONSE']._serialized_end=522
-  _globals['_MODERATERESULT']._serialized_start=524
-  _globals['_MODERATERESULT']._serialized_end=632
-  _globals['_JUDGEMENT']._serialized_start=634
-  _globals['_JUDGEMENT']._serialized_end=745
-  _globals['_CONCEPTSCORE']._serialized_start=748
-  _globals['_CONCEPTSCORE']._serialized_end=949
-  _globals['_LISTPOLICIESREQUEST']._serialized_start=951
-  _globals['_LISTPOLICIESREQUEST']._serialized_end=972
-  _globals['_LISTPOLICIESRESPONSE']._serialized_start=974
-  _globals['_LISTPOLICIESRESPONSE']._serialized_end=1034
-  _globals['_POLICY']._serialized_start=1037
-  _globals['_POLICY']._serialized_end=1196
-  _globals['_POLICYCONCEPT']._serialized_start=1199
-  _globals['_POLICYCONCEPT']._serialized_end=1461
-  _globals['_MODERATIONSERVICE']._serialized_start=1636
-  _globals['_MODERATIONSERVICE']._serialized_end=1819
+  _globals['_MODERATERESPONSE']._serialized_end=545
+  _globals['_MODERATERESULT']._serialized_start=547
+  _globals['_MODERATERESULT']._serialized_end=655
+  _globals['_JUDGEMENT']._serialized_start=657
+  _globals['_JUDGEMENT']._serialized_end=768
+  _globals['_CONCEPTSCORE']._serialized_start=771
+  _globals['_CONCEPTSCORE']._serialized_end=972
+  _globals['_LISTPOLICIESREQUEST']._serialized_start=974
+  _globals['_LISTPOLICIESREQUEST']._serialized_end=995
+  _globals['_LISTPOLICIESRESPONSE']._serialized_start=997
+  _globals['_LISTPOLICIESRESPONSE']._serialized_end=1057
+  _globals['_POLICY']._serialized_start=1060
+  _globals['_POLICY']._serialized_end=1235
+  _globals['_POLICYCONCEPT']._serialized_start=1238
+  _globals['_POLICYCONCEPT']._serialized_end=1500
+  _globals['_MODERATIONSERVICE']._serialized_start=1675
+  _globals['_MODERATIONSERVICE']._serialized_end=1858
 # @@protoc_insertion_point(module_scope)

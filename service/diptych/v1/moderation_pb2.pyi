@@ -54,18 +54,20 @@ class ModerateInput(_message.Message):
     def __init__(self, image: _Optional[bytes] = ..., pixels: _Optional[_Union[_embedding_pb2.Tensor, _Mapping]] = ..., text: _Optional[str] = ...) -> None: ...
 
 class ModerateResponse(_message.Message):
-    __slots__ = ("space", "policy", "policy_version", "results", "timings")
+    __slots__ = ("space", "policy", "policy_version", "results", "timings", "policy_digest")
     SPACE_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
     POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    POLICY_DIGEST_FIELD_NUMBER: _ClassVar[int]
     space: _embedding_pb2.Space
     policy: str
     policy_version: str
     results: _containers.RepeatedCompositeFieldContainer[ModerateResult]
     timings: _embedding_pb2.Timings
-    def __init__(self, space: _Optional[_Union[_embedding_pb2.Space, _Mapping]] = ..., policy: _Optional[str] = ..., policy_version: _Optional[str] = ..., results: _Optional[_Iterable[_Union[ModerateResult, _Mapping]]] = ..., timings: _Optional[_Union[_embedding_pb2.Timings, _Mapping]] = ...) -> None: ...
+    policy_digest: str
+    def __init__(self, space: _Optional[_Union[_embedding_pb2.Space, _Mapping]] = ..., policy: _Optional[str] = ..., policy_version: _Optional[str] = ..., results: _Optional[_Iterable[_Union[ModerateResult, _Mapping]]] = ..., timings: _Optional[_Union[_embedding_pb2.Timings, _Mapping]] = ..., policy_digest: _Optional[str] = ...) -> None: ...
 
 class ModerateResult(_message.Message):
     __slots__ = ("judgement", "error")
@@ -118,7 +120,7 @@ class ListPoliciesResponse(_message.Message):
     def __init__(self, policies: _Optional[_Iterable[_Union[Policy, _Mapping]]] = ...) -> None: ...
 
 class Policy(_message.Message):
-    __slots__ = ("name", "version", "description", "model", "fingerprint", "concepts", "examples")
+    __slots__ = ("name", "version", "description", "model", "fingerprint", "concepts", "examples", "digest")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
@@ -126,6 +128,7 @@ class Policy(_message.Message):
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     CONCEPTS_FIELD_NUMBER: _ClassVar[int]
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     description: str
@@ -133,7 +136,8 @@ class Policy(_message.Message):
     fingerprint: str
     concepts: _containers.RepeatedCompositeFieldContainer[PolicyConcept]
     examples: int
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., description: _Optional[str] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., concepts: _Optional[_Iterable[_Union[PolicyConcept, _Mapping]]] = ..., examples: _Optional[int] = ...) -> None: ...
+    digest: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., description: _Optional[str] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., concepts: _Optional[_Iterable[_Union[PolicyConcept, _Mapping]]] = ..., examples: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class PolicyConcept(_message.Message):
     __slots__ = ("name", "prompts", "contrast", "templates", "measure", "threshold", "text_threshold", "action", "severity")
