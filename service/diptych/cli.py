@@ -15,8 +15,7 @@ from cyclopts import Parameter
 from cyclopts.types import ExistingFile
 
 from diptych import settings
-from diptych.client import Client
-from diptych.commands import policy
+from diptych.commands import keys, policy
 from diptych.commands.common import (
     Address,
     AsJson,
@@ -29,6 +28,7 @@ from diptych.commands.common import (
     out,
     print_line,
 )
+from diptych.commands.connection import NO_CONNECTION, Connecting
 from diptych.commands.models import models
 from diptych.commands.moderate import moderate
 from diptych.demo import PICTURES, run_demo
@@ -48,6 +48,7 @@ app.command(server)
 app.command(models)
 app.command(moderate)
 app.command(policy.app)
+app.command(keys.app)
 # Found when it is asked for: it needs the extra [job].
 app.command("diptych.commands.job:app", name="job", help="Embed data sets, whatever happens.")
 
@@ -102,6 +103,7 @@ def embed(
     model: ModelName = "",
     truncate: Annotated[bool, Parameter(help="Cut over-long texts, rather than refuse.")] = False,
     as_json: AsJson = False,
+    connection: Connecting = NO_CONNECTION,
 ) -> None:
     """Embed images and texts; one line per input, in order.
 
@@ -111,7 +113,7 @@ def embed(
     """
     pairs = [kind_and_value(item) for item in inputs]
     items = [image_file(value) if kind == "image" else value for kind, value in pairs]
-    with Client(address) as client:
+    with connection.client(address) as client:
         reply = client.embed(items, Options(model=model, truncate=truncate))
     for (kind, value), result in zip(pairs, reply.results, strict=True):
         head = {"kind": kind, "input": value}
@@ -141,12 +143,13 @@ def score(
     top_k: Annotated[int, Parameter(help="Only the best so many; 0: all.")] = 0,
     model: ModelName = "",
     as_json: AsJson = False,
+    connection: Connecting = NO_CONNECTION,
 ) -> None:
     """Score images against texts; one line per image.
 
     Example: diptych score --address localhost:50051 --image cat.jpg --text "a cat" --text "a dog"
     """
-    with Client(address) as client:
+    with connection.client(address) as client:
         reply = client.score(
             image,
             text,

@@ -13,9 +13,10 @@ from collections.abc import (
 from itertools import chain
 from types import TracebackType
 
-import grpc
-
 from diptych import wire
+from diptych.client_access import PLAIN as PLAIN
+from diptych.client_access import Credentials as Credentials
+from diptych.client_access import open_aio_channel, open_channel
 from diptych.client_channel import channel_options, typed_errors
 from diptych.client_conditioning import AsyncConditioningCalls, ConditioningCalls
 from diptych.client_moderation import AsyncModerationCalls, ModerationCalls
@@ -45,9 +46,21 @@ class Client(ModerationCalls, ConditioningCalls):
     Every call raises the errors of `diptych.errors`, as the protos list their statuses.
     """
 
-    def __init__(self, address: str, *, timeout_s: float = 30.0, retries: bool = True) -> None:
-        """`timeout_s` is the deadline of each unary call; its retries happen within it."""
-        self._channel = grpc.insecure_channel(address, options=channel_options(retries))
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout_s: float = 30.0,
+        retries: bool = True,
+        credentials: Credentials = PLAIN,
+    ) -> None:
+        """`timeout_s` is the deadline of each unary call; its retries happen within it.
+
+        Raises:
+            ValueError: the key would travel for all to read.
+            OSError: a file of the credentials cannot be read.
+        """
+        self._channel = open_channel(address, credentials, channel_options(retries))
         self._stub = rpc.EmbeddingServiceStub(self._channel)
         self._moderation = moderation.ModerationServiceStub(self._channel)
         self._conditioning = conditioning.ConditioningServiceStub(self._channel)
@@ -136,8 +149,16 @@ class AsyncClient(AsyncModerationCalls, AsyncConditioningCalls):
         vectors = (await client.embed([Path("cat.jpg"), "a photo of a cat"])).vectors  # [2, D]
     """
 
-    def __init__(self, address: str, *, timeout_s: float = 30.0, retries: bool = True) -> None:
-        self._channel = grpc.aio.insecure_channel(address, options=channel_options(retries))
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout_s: float = 30.0,
+        retries: bool = True,
+        credentials: Credentials = PLAIN,
+    ) -> None:
+        """As of `Client`."""
+        self._channel = open_aio_channel(address, credentials, channel_options(retries))
         self._stub: rpc.EmbeddingServiceAsyncStub = rpc.EmbeddingServiceStub(self._channel)
         self._moderation: moderation.ModerationServiceAsyncStub = moderation.ModerationServiceStub(
             self._channel

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from diptych import repository as repositories
 from diptych import wire
-from diptych.client import Client
 from diptych.commands.common import AsJson, out, print_line
+from diptych.commands.connection import NO_CONNECTION, Connecting, Connection
 from diptych.contract import ModelSpec
 from diptych.errors import BadRepository
 
@@ -33,6 +33,7 @@ def models(
         ),
     ] = (),
     as_json: AsJson = False,
+    connection: Connecting = NO_CONNECTION,
 ) -> None:
     """List what a gateway serves, and within which limits, or what a model repository holds.
 
@@ -49,7 +50,7 @@ def models(
     if repository is None:
         if expect:
             raise ValueError("--expect is for a --repository; a gateway's callers insist per call")
-        _print_served(address, as_json)
+        _print_served(address, as_json, connection)
     else:
         _print_held(_verified(repository, _words(expect)), as_json)
 
@@ -103,8 +104,8 @@ def _print_held(specs: Iterator[ModelSpec], as_json: bool) -> None:
         out.print(table)
 
 
-def _print_served(address: str, as_json: bool) -> None:
-    with Client(address) as client:
+def _print_served(address: str, as_json: bool, connection: Connection) -> None:
+    with connection.client(address) as client:
         info = client.models()
     table = Table("model", "version", "dimensions", "engine", "fingerprint")
     for found in info.models:

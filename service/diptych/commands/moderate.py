@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from diptych.client import Client
 from diptych.commands.common import (
     Address,
     AsJson,
@@ -20,6 +19,7 @@ from diptych.commands.common import (
     kind_and_value,
     print_line,
 )
+from diptych.commands.connection import NO_CONNECTION, Connecting
 from diptych.errors import DiptychError
 from diptych.wire import Options
 from diptych.wire_moderation import Judgement, Subject
@@ -46,6 +46,7 @@ def moderate(
     ] = False,
     model: ModelName = "",
     as_json: AsJson = False,
+    connection: Connecting = NO_CONNECTION,
 ) -> None:
     """Judge images and texts by a policy; one line per input, in order.
 
@@ -54,14 +55,13 @@ def moderate(
     Example: diptych moderate --address localhost:50051 --policy shapes --image cat.jpg --json
     """
     records, subjects = _subjects([kind_and_value(item) for item in inputs])
-    with Client(address) as client:
+    with connection.client(address) as client:
         reply = client.moderate(
             subjects, policy, Options(model=model, truncate=truncate), reached_only=reached_only
         )
     space = {
         "policy": reply.policy,
         "version": reply.version,
-        "digest": reply.digest,
         "model": reply.space.model,
         "fingerprint": reply.space.fingerprint,
     }

@@ -15,8 +15,8 @@ from rich.table import Table
 
 from diptych import repository as repositories
 from diptych import wire
-from diptych.client import Client
 from diptych.commands.common import Address, AsJson, out, print_line
+from diptych.commands.connection import NO_CONNECTION, Connecting
 from diptych.concepts import EmbeddedPolicy, embed_policy
 from diptych.encoder import Encoder, Reading
 from diptych.errors import BadRepository
@@ -65,12 +65,14 @@ def check(
 
 
 @app.command(name="list")
-def list_(*, address: Address, as_json: AsJson = False) -> None:
+def list_(
+    *, address: Address, as_json: AsJson = False, connection: Connecting = NO_CONNECTION
+) -> None:
     """List the policies a gateway serves.
 
     Example: diptych policy list --address localhost:50051
     """
-    with Client(address) as client:
+    with connection.client(address) as client:
         policies = client.policies()
     table = Table("policy", "version", "model", "concepts", "calibrated on")
     for found in policies:

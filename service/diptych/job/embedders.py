@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from diptych import repository
 from diptych.canary import prove
-from diptych.client import AsyncClient
+from diptych.client import PLAIN, AsyncClient, Credentials
 from diptych.contract import Matrix, ModelSpec, Tower, Vector
 from diptych.engines.base import EMBEDS, MASK, PIXELS, TOKENS, Engine
 from diptych.errors import (
@@ -82,6 +82,7 @@ class EngineChoice:
 
     settings: Settings  # engine, model repository, model, threads, …
     gateway: str = ""  # HOST:PORT; if given, all else is the gateway's affair
+    credentials: Credentials = PLAIN  # for the gateway
     model_version: int | None = None  # None: the newest
     patience_s: float = 60.0  # with an engine that is away
 
@@ -109,7 +110,7 @@ async def space_of(choice: EngineChoice) -> SpaceOf:
             fingerprint=spec.fingerprint,
             dimensions=spec.embed_dim,
         )
-    async with AsyncClient(choice.gateway) as client:
+    async with AsyncClient(choice.gateway, credentials=choice.credentials) as client:
         found = [model.space for model in (await client.models()).models]
     name = next(iter(choice.settings.model), found[0].model)
     for space in found:
@@ -132,7 +133,7 @@ async def embedder(choice: EngineChoice, wanted: Wanted) -> AsyncIterator[Embedd
     """
     if choice.gateway:
         space = await space_of(choice)
-        async with AsyncClient(choice.gateway) as client:
+        async with AsyncClient(choice.gateway, credentials=choice.credentials) as client:
             limits = (await client.models()).limits
             yield GatewayEmbedder(client, space, wanted, choice, limits.image_bytes)
         return
