@@ -53,6 +53,8 @@ FLOORS = [
         "diptych.gateway.opening",
         "diptych.gateway.health",
         "diptych.gateway.gauges",
+        "diptych.gateway.access_log",
+        "diptych.gateway.tracing",
     ],
     [
         "diptych.gateway.translate",
@@ -62,6 +64,7 @@ FLOORS = [
     ],
     [
         "diptych.gateway.status",
+        "diptych.gateway.telemetry",
         "diptych.gateway.served",
         "diptych.gateway.rules",
         "diptych.gateway.callers",
@@ -128,6 +131,7 @@ FLOORS = [
         "diptych.contract",
         "diptych.errors",
         "diptych.threads",
+        "diptych.tracing",
         "diptych.disk",
         "diptych.external_data",
         "diptych.v1.*",
@@ -142,6 +146,7 @@ OWNERS = {
     "onnxscript": "diptych_export",
     "onnxruntime": "diptych.engines.onnx_graph|diptych_export",
     "openvino": "diptych.engines.openvino_graph|diptych_export",
+    "opentelemetry": "diptych.gateway.tracing",
     "tritonclient": "diptych.engines.triton|diptych_export",
     "PIL": "diptych.preprocess.images|diptych_export",
     "tokenizers": "diptych.preprocess.text|diptych_export",

@@ -34,6 +34,7 @@ from diptych.commands.moderate import moderate
 from diptych.demo import PICTURES, run_demo
 from diptych.engines.triton_supervisor import run_triton
 from diptych.errors import DiptychError
+from diptych.gateway.access_log import configure
 from diptych.gateway.server import Running, gateway, told_to_look, told_to_stop
 from diptych.gateway.workers import LISTENING, run_workers
 from diptych.settings import Settings, cores
@@ -84,6 +85,7 @@ def serve(options: Annotated[Settings, Parameter(name="*")] = Settings()) -> Non
     Example: diptych serve --repository model_repository --port 50051 --metrics-port 9090
     """
     settings.check_environment()
+    configure(options.log_format, options.log_level)
     uvloop.run(_serve(options))
 
 

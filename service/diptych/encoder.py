@@ -28,6 +28,7 @@ from diptych.preprocess.images import ImageLimits, check_pixels, decode_image
 from diptych.preprocess.text import TextTokenizer, Tokenized
 from diptych.scoring import shorten
 from diptych.towers import Towers
+from diptych.tracing import SPAN
 
 # An encoded image, a text, or ready pixels [S, S, 3].
 Input: TypeAlias = bytes | str | npt.NDArray[np.uint8]
@@ -136,7 +137,7 @@ class Encoder:
         """Within this, a call's vectors are compared."""
         began = time.perf_counter()
         yield
-        self._metrics.spent("score", time.perf_counter() - began)
+        self._tell(began, {"score": time.perf_counter() - began})
 
     async def embed_all(
         self, items: Sequence[Input | BadInput], reading: Reading, places: Sequence[str]
@@ -197,10 +198,19 @@ class Encoder:
                 answer = await self._towers.embed_image(
                     pixels, priority=priority, deadline=deadline
                 )
-            self._metrics.spent("tokenize" if isinstance(item, str) else "decode", decode_s)
-            self._metrics.spent("queue", answer.queue_s)
-            self._metrics.spent("engine", answer.engine_s)
+            reading_stage = "tokenize" if isinstance(item, str) else "decode"
+            spent = {reading_stage: decode_s, "queue": answer.queue_s, "engine": answer.engine_s}
+            self._tell(started, spent)
             return Embedded(answer.result, *counts, decode_s, answer.queue_s, answer.engine_s)
+
+    def _tell(self, began: float, spent: dict[str, float]) -> None:
+        """Of stages that followed each other."""
+        span = SPAN.get()
+        for stage, duration_s in spent.items():
+            self._metrics.spent(stage, duration_s)
+            if span is not None:
+                span.stage(stage, began, began + duration_s)
+                began += duration_s
 
     @contextmanager
     def _in_time(self, tower: Tower, reading: Reading) -> Iterator[None]:

@@ -162,6 +162,15 @@ class Settings:
     """Whether keys may come without TLS to an address other than loopback: only where something
     else encrypts, like a service mesh."""
 
+    log_format: Literal["text", "json"] = "text"
+    """Of the log on standard error: for a person, or one JSON object a line."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """From where on the log tells. At no level does it hold what callers send."""
+
+    access_log: bool = False
+    """Whether every call has a line in the log. Those that fail by our fault have one anyway."""
+
     reflection: bool = True
     """Whether clients may ask the server for its protos (grpcurl, buf curl)."""
 

@@ -30,6 +30,7 @@ from diptych.errors import (
 )
 from diptych.metrics import Metrics
 from diptych.repository import ModelFiles
+from diptych.tracing import headers
 
 log = logging.getLogger(__name__)
 
@@ -212,7 +213,7 @@ class TritonEngine:
         request = write_request(model, version, inputs, asked, queue_s=left_s)
         with self._breakers[tower].watched() as was_well:
             try:
-                call = self._infer(request, timeout=left_s)
+                call = self._infer(request, timeout=left_s, metadata=headers())
                 # While Triton computes: the sums then cost no caller any time.
                 data, sums = await asyncio.gather(call, sums_of(inputs if is_checked else {}))
             except grpc.aio.AioRpcError as exc:

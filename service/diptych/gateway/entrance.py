@@ -17,6 +17,7 @@ from diptych.errors import DeadlinePassed
 from diptych.gateway.identity import highest
 from diptych.gateway.rules import Limits, check
 from diptych.gateway.served import Catalog, Served
+from diptych.gateway.telemetry import note
 from diptych.gateway.translate import to_reading
 from diptych.v1 import embedding_pb2 as pb
 
@@ -57,6 +58,7 @@ class Entrance:
         if left_s is not None and left_s <= 0:
             raise DeadlinePassed("the deadline passed on arrival")
         model = self.catalog.get(options.model, options.expected_fingerprint)
+        note(model=model.spec.name)
         reading = to_reading(options, model.spec, deadline, usual)
         if (priority := highest(reading.priority)) is not reading.priority:
             reading = replace(reading, priority=priority)
@@ -70,4 +72,5 @@ class Entrance:
         Raises:
             Overloaded: at once, when there is none.
         """
+        note(inputs=inputs)
         return self.admission.enter(inputs, request.ByteSize(), reading.priority)

@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -17,6 +18,7 @@ from prometheus_client import start_http_server
 from diptych.admission import Admission
 from diptych.decoding import Decoders
 from diptych.gateway.access import Access
+from diptych.gateway.access_log import AccessLog
 from diptych.gateway.conditioning import ConditioningServicer
 from diptych.gateway.entrance import Entrance
 from diptych.gateway.gauges import prepare, watch
@@ -29,6 +31,7 @@ from diptych.gateway.probing import probing
 from diptych.gateway.rollout import Rollout, served_names
 from diptych.gateway.served import Catalog
 from diptych.gateway.servicers import EmbeddingServicer
+from diptych.gateway.telemetry import is_traced
 from diptych.metrics import Metrics
 from diptych.settings import Settings, cores
 from diptych.v1 import (
@@ -38,6 +41,9 @@ from diptych.v1 import (
     embedding_pb2_grpc,
     moderation_pb2,
 )
+
+if TYPE_CHECKING:
+    from diptych.gateway.tracing import Traces
 
 SERVICES = [
     embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].full_name,
@@ -102,7 +108,8 @@ async def gateway(
         rollout = Rollout(settings.repository, opener, catalog, policing, metrics)
         await stack.enter_async_context(_rolling(settings, rollout, looks[1]))
         metrics_address = stack.enter_context(_metrics_server(settings, metrics))
-        listening = _listening(settings, access, entrance, health, metrics)
+        traces = await stack.enter_async_context(_tracing())
+        listening = _listening(settings, access, entrance, health, metrics, traces)
         address = await stack.enter_async_context(listening)
         health_address = await stack.enter_async_context(probing(settings, health))
         yield Running(address, metrics_address, health_address, catalog)
@@ -157,6 +164,20 @@ async def _background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
+@asynccontextmanager
+async def _tracing() -> AsyncIterator[Traces | None]:
+    if not is_traced():
+        yield None
+        return
+    from diptych.gateway.tracing import Traces  # OpenTelemetry is loaded by whoever uses it
+
+    traces = Traces()
+    try:
+        yield traces
+    finally:
+        await asyncio.to_thread(traces.close)
+
+
 @contextmanager
 def _metrics_server(settings: Settings, metrics: Metrics) -> Iterator[str | None]:
     if settings.metrics_port is None:
@@ -175,9 +196,14 @@ def _metrics_server(settings: Settings, metrics: Metrics) -> Iterator[str | None
 
 @asynccontextmanager
 async def _listening(
-    settings: Settings, access: Access, entrance: Entrance, health: Health, metrics: Metrics
+    settings: Settings,
+    access: Access,
+    entrance: Entrance,
+    health: Health,
+    metrics: Metrics,
+    traces: Traces | None,
 ) -> AsyncIterator[str]:
-    calls = Calls(metrics)
+    calls = Calls(metrics, AccessLog(is_on=settings.access_log), traces)
     server = access.server([calls], _options(settings))
     await health.start()
     embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(EmbeddingServicer(entrance), server)

@@ -14,6 +14,7 @@ from diptych.errors import BadInput
 from diptych.gateway.rules import Limits
 from diptych.gateway.served import Served
 from diptych.gateway.status import to_status
+from diptych.gateway.telemetry import note
 from diptych.scorer import RowOutcome
 from diptych.scoring import Measure
 from diptych.v1 import embedding_pb2 as pb
@@ -102,7 +103,9 @@ def from_timings(outcomes: Sequence[Outcome]) -> pb.Timings:
         if isinstance(outcome, Embedded)
     ]
     longest = [round(max(stage) * 1e6) for stage in zip(*stages, strict=True)] or [0, 0, 0]
-    return pb.Timings(decode_us=longest[0], queue_us=longest[1], engine_us=longest[2])
+    timings = dict(zip(("decode_us", "queue_us", "engine_us"), longest, strict=True))
+    note(**timings)
+    return pb.Timings(**timings)
 
 
 def from_served(model: Served) -> pb.Model:
