@@ -18,7 +18,7 @@ Truth: TypeAlias = npt.NDArray[np.bool_]
 _FEWEST = 20  # positives, and negatives, whatever is wanted
 _SAMPLES = 1000  # of the bootstrap
 _AT_ONCE = 2_000_000  # weights held at a time
-_ENDS = (2.5, 97.5)  # percentiles: 95 % lie between
+_DRAWN = 20_000  # of a share
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Found:
     threshold: float
     interval: Interval  # of the threshold
     confusion: Confusion
-    precision: Interval  # of this threshold, over samples of the data
+    precision: Interval  # of this threshold
     recall: Interval
 
 
@@ -111,15 +111,30 @@ def find(scores: Values, truth: Truth, wanted: Wanted, at_least: float, *, seed:
             f"only {above} inputs lie above the threshold of precision {at_least:g}; "
             f"{needed} are needed for one mistake to weigh less"
         )
-    samples = _bootstrap(ordered, ends, wanted, at_least, int(place), seed)
-    drawn = samples[0][samples[0] >= 0].astype(np.intp)  # a sample may have no such threshold
+    rng = np.random.default_rng(seed)
+    drawn = _bootstrap(ordered, ends, wanted, at_least, rng)
+    worth = confusion(scores, truth, float(thresholds[place]))
+    hits = worth.true_positives
     return Found(
         threshold=float(thresholds[place]),
-        interval=_interval(thresholds[drawn]),
-        confusion=confusion(scores, truth, float(thresholds[place])),
-        precision=_interval(samples[1]),
-        recall=_interval(samples[2]),
+        interval=interval(thresholds[drawn[drawn >= 0]]),  # a sample may have no such threshold
+        confusion=worth,
+        precision=interval(drawn_shares(hits, hits + worth.false_positives, rng)),
+        recall=interval(drawn_shares(hits, hits + worth.false_negatives, rng)),
     )
+
+
+def drawn_shares(part: int, whole: int, rng: np.random.Generator) -> Values:
+    """What a share of inputs might have been: of so many drawn again, with replacement, from them
+    and half an input more of either kind, or twenty without a mistake would pass for inputs of
+    which none ever is one."""
+    return rng.binomial(whole, (part + 0.5) / (whole + 1), _DRAWN) / whole
+
+
+def interval(values: Values, share: float = 0.95) -> Interval:
+    """Between which values this share of them lies, as much being below as above."""
+    low, high = np.quantile(values, [(1 - share) / 2, (1 + share) / 2])
+    return Interval(float(low), float(high))
 
 
 def _check_enough(truth: Truth, at_least: float) -> None:
@@ -169,29 +184,16 @@ def _bootstrap(
     ends: npt.NDArray[np.intp],
     wanted: Wanted,
     at_least: float,
-    place: int,
-    seed: int,
-) -> Values:
-    """[3, B]: each sample's place of its own threshold, its precision and recall at `place`."""
-    rng = np.random.default_rng(seed)
+    rng: np.random.Generator,
+) -> npt.NDArray[np.intp]:
+    """[B]: where each sample of the rows has its threshold; -1 where none is so good."""
     count = len(ordered)
     parts = []
     for start in range(0, _SAMPLES, step := max(1, _AT_ONCE // count)):
         size = min(step, _SAMPLES - start)
         weights = rng.multinomial(count, np.full(count, 1 / count), size).astype(np.float64)
-        end = ends[place] + 1
-        hits = (weights * ordered)[:, :end].sum(axis=1)
-        places = _places(ordered, ends, weights, wanted, at_least)
-        above = np.maximum(weights[:, :end].sum(axis=1), 1)
-        positives = np.maximum((weights * ordered).sum(axis=1), 1)
-        parts.append(np.stack([places, hits / above, hits / positives]))
-    whole: Values = np.concatenate(parts, axis=1)
-    return whole
-
-
-def _interval(values: npt.NDArray[np.floating]) -> Interval:
-    low, high = np.percentile(values, _ENDS)
-    return Interval(float(low), float(high))
+        parts.append(_places(ordered, ends, weights, wanted, at_least))
+    return np.concatenate(parts)
 
 
 def _share(part: int, whole: int) -> float:

@@ -168,19 +168,19 @@ def _print(
         print(json.dumps(record))  # noqa: T201 (rich would wrap it)
         return
     table = Table(box=box.SIMPLE)
-    for name in ("concept", "threshold", "95 %", "precision", "recall", "held out"):
-        table.add_column(name, no_wrap=True)
+    for name in ("concept", "threshold", "precision", "recall", "held out"):
+        table.add_column(name)
     for one in done:
         found, held_out = one.found, one.held_out_confusion
         table.add_row(
             f"{one.concept}, {one.tower}s",
-            f"{found.threshold:.3f}",
-            f"{found.interval.low:.3f}, {found.interval.high:.3f}",
+            f"{found.threshold:.3f} ({found.interval.low:.2f} to {found.interval.high:.2f})",
             f"{found.confusion.precision:.3f}",
             f"{found.confusion.recall:.3f}",
             f"{held_out.precision:.3f}, {held_out.recall:.3f}" if held_out else "",
         )
     console.print(table)
     console.print(
-        f"{policy.name} version {policy.version} for {spec.fingerprint}; skipped: {skipped}"
+        f"{policy.name} version {policy.version} for {spec.fingerprint}; skipped: {skipped}",
+        soft_wrap=True,
     )

@@ -24,7 +24,7 @@ from diptych_export.data.pairs import Keys, Shard
 from diptych_export.data.shards import shards
 from diptych_export.errors import BadRun
 from diptych_export.evaluation import bias_report, report
-from diptych_export.evaluation.bias import Bias, Share, probe
+from diptych_export.evaluation.bias import Bias, Share, probe, worded
 from diptych_export.evaluation.calibrating import score_rows
 from diptych_export.evaluation.groups import read_groups
 from diptych_export.evaluation.judged import Row
@@ -245,8 +245,8 @@ def _print_bias(found: Bias) -> None:
     for one in found.probes:
         out.print(f"{one.concept}, {one.tower}s, at {one.threshold:.3f}")
         table = Table(box=box.SIMPLE)
-        for name in ("group", *one.rates):
-            table.add_column(name.replace("_", " "))
+        for name in ("group", *map(worded, one.rates)):
+            table.add_column(name)
         for group in one.groups:
             table.add_row(group, *(_shown(shares.get(group)) for shares in one.rates.values()))
         out.print(table)

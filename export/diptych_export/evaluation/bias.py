@@ -18,19 +18,21 @@ from diptych_export.data.pairs import Reject
 from diptych_export.errors import BadData
 from diptych_export.evaluation.calibrating import Scored
 from diptych_export.evaluation.judged import Row
-from diptych_export.thresholds import Interval, Truth, Values
+from diptych_export.thresholds import Interval, Truth, Values, drawn_shares, interval
 
 RateName: TypeAlias = Literal["flag_rate", "false_negative_rate", "false_positive_rate"]
 
 FEWEST = 20  # in a group: of fewer, one input more or less is a twentieth or more
-_SAMPLES = 20_000  # of the bootstrap
-_SURE = 0.95
 
 _OF: dict[RateName, str] = {
     "flag_rate": "inputs",
     "false_negative_rate": "positives",
     "false_positive_rate": "negatives",
 }
+
+
+def worded(rate: RateName) -> str:
+    return rate.replace("_", " ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,8 @@ class Gap:
         low, high = self.interval.low, self.interval.high
         wide = f"{self.value:.3f} ({low:.3f} to {high:.3f})"
         if not self.is_sure:
-            return f"{self.rate}: the widest gap is {wide}: chance would make as much"
-        return f"{self.rate}: {self.highest!r} is above {self.lowest!r} by {wide}"
+            return f"{worded(self.rate)}: the widest gap is {wide}: chance would make as much"
+        return f"{worded(self.rate)}: {self.highest!r} is above {self.lowest!r} by {wide}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,8 @@ class Refused:
     found: int
 
     def __str__(self) -> str:
-        of = _OF[self.rate]
-        return f"{self.rate} of group {self.group!r}: has {self.found} {of}; {FEWEST} are needed"
+        has = f"has {self.found} {_OF[self.rate]}; {FEWEST} are needed"
+        return f"{worded(self.rate)} of group {self.group!r}: {has}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class Probe:
     groups: tuple[str, ...]
     gaps: tuple[Gap, ...]
     refused: tuple[Refused, ...]
-    missed: tuple[Row, ...]  # of the group with the most false negatives, the furthest off first
+    missed: tuple[tuple[Row, float], ...]  # with its score, the lowest first: of the worst group
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -200,40 +202,30 @@ def compare(
 ) -> tuple[dict[str, Share], Gap | None]:
     """How many of how many, by group: each one's share, and between which the gap is widest.
 
-    Intervals are of a bootstrap: each group drawn anew, with replacement, from itself and half an
-    input more of either kind, or a group of twenty without a mistake would pass for one that
-    never makes any.
+    Intervals are of a bootstrap within each group (`thresholds.drawn_shares`).
     """
     rng = np.random.default_rng(0)
-    drawn = {
-        name: rng.binomial(whole, (part + 0.5) / (whole + 1), _SAMPLES) / whole
-        for name, (part, whole) in counts.items()
-    }
-    shares = {name: Share(*counts[name], _interval(drawn[name], _SURE)) for name in counts}
+    drawn = {name: drawn_shares(*count, rng) for name, count in counts.items()}
+    shares = {name: Share(*counts[name], interval(drawn[name])) for name in counts}
     if len(shares) < 2:
         return shares, None
     order = sorted(shares, key=lambda name: shares[name].value)
     lowest, highest = order[0], order[-1]
     # The widest of many differences is wide by chance alone: Bonferroni's correction.
     pairs = len(shares) * (len(shares) - 1) // 2
-    interval = _interval(drawn[highest] - drawn[lowest], 1 - (1 - _SURE) / pairs)
+    sure = interval(drawn[highest] - drawn[lowest], 1 - 0.05 / pairs)
     value = shares[highest].value - shares[lowest].value
-    return shares, Gap(rate, highest, lowest, value, interval)
-
-
-def _interval(values: Values, share: float) -> Interval:
-    low, high = np.quantile(values, [(1 - share) / 2, (1 + share) / 2])
-    return Interval(float(low), float(high))
+    return shares, Gap(rate, highest, lowest, value, sure)
 
 
 def _missed(
     data: Scored, scores: Values, reached: Truth, groups: Any, of: Truth, gaps: Sequence[Gap]
-) -> tuple[Row, ...]:
+) -> tuple[tuple[Row, float], ...]:
     for gap in gaps:
         if gap.rate == "false_negative_rate":
             places = np.flatnonzero(of & ~reached & (groups == gap.highest))
             order = places[np.argsort(scores[places], kind="stable")]
-            return tuple(data.rows[place] for place in order)
+            return tuple((data.rows[place], float(scores[place])) for place in order)
     return ()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from diptych_export.evaluation.bias import Bias, Probe, Share
+from diptych_export.evaluation.bias import Bias, Probe, Share, worded
 from diptych_export.evaluation.calibration_report import cell
 from diptych_export.evaluation.page import facts, table
 
@@ -24,13 +24,13 @@ def section(found: Bias) -> str:
 def _probe(one: Probe) -> str:
     parts = [
         f"<h3>{escape(one.concept)}, {one.tower}s, at {one.threshold:.4f}</h3>",
-        table(("group", *(rate.replace("_", " ") for rate in one.rates)), _rows(one)),
+        table(("group", *map(worded, one.rates)), _rows(one)),
     ]
     lines = [f"<li>{escape(str(said))}</li>" for said in (*one.gaps, *one.refused)]
     parts.append(f"<ul>{''.join(lines)}</ul>")
     if one.missed:
-        [group] = {row.group for row in one.missed}
-        cells = "".join(cell(row, "") for row in one.missed[:_MISSED])
+        [group] = {row.group for row, _ in one.missed}
+        cells = "".join(cell(row, f"{score:.4f}") for row, score in one.missed[:_MISSED])
         head = f"Missed in group {group!r}: {len(one.missed)}"
         parts.append(f"<h4>{escape(head)}</h4><div class=grid>{cells}</div>")
     return "\n".join(parts)

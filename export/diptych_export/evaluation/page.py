@@ -71,7 +71,7 @@ td:has(.bar) { width: 16rem }
 .grid { display: flex; flex-wrap: wrap; gap: .6rem }
 figure { margin: 0; width: 128px; font-size: 12px; padding: 4px; border: 2px solid transparent }
 figure.right { border-color: #228833 }
-img { display: block; max-width: 100% }
+img { display: block; max-width: 100%; outline: 1px solid #ddd }
 </style></head><body><h1>$title</h1>
 $about
 $parts

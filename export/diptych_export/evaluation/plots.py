@@ -22,7 +22,9 @@ def precision_recall(curve: Curve, *, precision: float, recall: float) -> str:
     )
     line = f'<polyline points="{points}" fill="none" stroke="#4477aa" stroke-width="2"/>'
     mark = f'<circle cx="{_x(recall):.1f}" cy="{_y(precision):.1f}" r="5" fill="{_MARK}"/>'
-    return _figure("precision over recall", line + mark, ("recall", "0", "1"), ("0", "1"))
+    return _figure(
+        "precision over recall", line + mark, ("recall", "0", "1"), ("precision", "0", "1")
+    )
 
 
 def histogram(scores: Values, truth: Truth, threshold: float) -> str:
@@ -48,11 +50,11 @@ def histogram(scores: Values, truth: Truth, threshold: float) -> str:
         f'stroke="{_MARK}" stroke-width="2"/>'
     )
     ends = "score: green of the concept, grey not", f"{low:.3g}", f"{high:.3g}"
-    return _figure("histogram of scores", "".join(bars), ends, ("0", str(most)))
+    return _figure("histogram of scores", "".join(bars), ends, ("inputs", "0", str(most)))
 
 
-def _figure(title: str, inside: str, x: tuple[str, str, str], y: tuple[str, str]) -> str:
-    """`x` is the name of the axis and its ends, `y` the ends of the other."""
+def _figure(title: str, inside: str, x: tuple[str, str, str], y: tuple[str, str, str]) -> str:
+    """`x` and `y` are the names of the axes and their ends."""
     frame = (
         f'<rect x="{_x(0)}" y="{_y(1)}" width="{_x(1) - _x(0)}" height="{_y(0) - _y(1)}" '
         'fill="none" stroke="#999"/>'
@@ -61,12 +63,16 @@ def _figure(title: str, inside: str, x: tuple[str, str, str], y: tuple[str, str]
         (_x(0.5), _HEIGHT - 6, "middle", x[0]),
         (_x(0), _HEIGHT - 20, "middle", x[1]),
         (_x(1), _HEIGHT - 20, "middle", x[2]),
-        (_x(0) - 5, _y(0), "end", y[0]),
-        (_x(0) - 5, _y(1) + 10, "end", y[1]),
+        (_x(0) - 5, _y(0), "end", y[1]),
+        (_x(0) - 5, _y(1) + 10, "end", y[2]),
     ]
     texts = "".join(
         f'<text x="{left}" y="{top}" text-anchor="{anchor}" font-size="11">{escape(word)}</text>'
         for left, top, anchor, word in words
+    )
+    texts += (
+        f'<text transform="translate({_x(0) - 10} {_y(0.5)}) rotate(-90)" '
+        f'text-anchor="middle" font-size="11">{escape(y[0])}</text>'
     )
     return (
         f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img" aria-label="{escape(title)}">'

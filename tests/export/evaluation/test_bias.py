@@ -137,7 +137,7 @@ def test_a_group_too_small_is_left_out_and_said(scenes: Path, strict: Path, tmp_
     html = tmp_path / "report.html"
     found = bias("--policy", strict, "--groups", table, "--group-column", "size", "--html", html)
     [concept] = found["concepts"]
-    assert "flag_rate of group '<b>huge</b>': has 19 inputs; 20 are needed" in concept["refused"]
+    assert "flag rate of group '<b>huge</b>': has 19 inputs; 20 are needed" in concept["refused"]
     assert set(concept["groups"]["flag_rate"]) == set(SIZES)
     assert (found["skipped"], found["ungrouped"]) == (1, 1)
     assert "group '<b>huge</b>': has 19 positives" in Page(html.read_text()).shown
@@ -150,7 +150,7 @@ def test_where_no_two_groups_are_large_enough_nothing_is_stated(
     few = rows[: 2 * EACH] + rows[-5:]
     done = run("--policy", POLICY, "--groups", write(tmp_path / "few.csv", few, "group"))
     assert done.returncode == 1
-    assert "no two groups can be compared: flag_rate of group 'large': has 5" in done.stderr
+    assert "no two groups can be compared: flag rate of group 'large': has 5" in done.stderr
     assert "Traceback" not in done.stderr
 
 
