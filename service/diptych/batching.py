@@ -152,7 +152,7 @@ class Batcher(Generic[Item, Result]):
 
     def _first_group(self, batch: list[_Entry[Item, Result]]) -> list[_Entry[Item, Result]]:
         """The group with the most urgent entry, which is the first; the others wait on."""
-        if self._groups is None or len(batch) == 1:
+        if self._groups is None or len(batch) < 2:
             return batch
         groups = self._groups([entry.item for entry in batch])
         first = next(group for group in groups if 0 in group)
