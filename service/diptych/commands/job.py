@@ -84,6 +84,10 @@ class How:
     """Which of the machines this is, from 0; by default JOB_COMPLETION_INDEX, which Kubernetes
     sets."""
 
+    skip_unreachable: bool = False
+    """Reject an input whose place does not answer after several tries, as hosts of old URLs do
+    not, rather than stop the run. While the network is down that rejects everything."""
+
     patience_s: float = 60.0
     """Seconds to wait for an engine that is away, before the run ends and can be resumed."""
 
@@ -127,7 +131,7 @@ def run(
     space = asyncio.run(space_of(choice))
     job = begin(source, destination, wanted, space, share, _say)
     progress = Progress(destination, errors)
-    running = Running(destination, job, choice, share)
+    running = Running(destination, job, choice, share, how.skip_unreachable)
     if how.runner == "ray":
         from diptych.job import scale  # needs the extra [ray]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import IO, TypeAlias
 
 from diptych.contract import Tower
 from diptych.errors import BadData
-from diptych.job.places import open_binary
+from diptych.job.places import open_once
 from diptych.preprocess.images import LIMITS
 
 _TRIES = 4  # at a place that fails for no lasting reason
@@ -17,6 +17,7 @@ _PAUSE_S = 0.5  # before the second try; twice as long before each next
 
 # Reasons that stay, and concern this input alone; a broken network is another matter.
 _LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ValueError)
+_LATER = (408, 425, 429)  # of HTTP: too slow, too early, too many
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,11 @@ def _read(place: str) -> bytes:
     pause_s = _PAUSE_S
     for left in reversed(range(_TRIES)):
         try:
-            with open_binary(place) as stream:
-                return stream.read(LIMITS.max_bytes + 1)
+            with open_once(place) as stream:
+                return _all_of(stream)
         except Exception as error:  # drivers raise kinds of their own
             reason = error.__cause__ if isinstance(error, BadData) else error
-            if isinstance(reason, _LASTING):
+            if isinstance(reason, _LASTING) or _is_refused(reason):
                 raise Unreadable(f"cannot be read: {_why(reason)}") from error
             if not left or isinstance(reason, ImportError):  # no driver for such a URL
                 raise BadData(f"{place}: {reason}") from error
@@ -81,5 +82,21 @@ def _read(place: str) -> bytes:
     raise AssertionError("the last try returns or raises")
 
 
-def _why(reason: BaseException) -> str:
+def _all_of(stream: IO[bytes]) -> bytes:
+    found, most = bytearray(), LIMITS.max_bytes + 1
+    while more := stream.read(most - len(found)):  # a network gives what has come
+        found += more
+    return bytes(found)
+
+
+def _is_refused(reason: BaseException | None) -> bool:
+    """Whether a web server will not have this request, now or later."""
+    status = getattr(reason, "status", None)
+    return isinstance(status, int) and 400 <= status < 500 and status not in _LATER
+
+
+def _why(reason: BaseException | None) -> str:
+    status, message = getattr(reason, "status", None), getattr(reason, "message", None)
+    if isinstance(status, int):
+        return f"{status} {message}"
     return getattr(reason, "strerror", None) or str(reason).splitlines()[0]

@@ -33,6 +33,7 @@ class Running:
     job: Job
     choice: EngineChoice
     share: Share
+    skip_unreachable: bool = False  # rather than stop
 
 
 class Totals(Protocol):
@@ -102,6 +103,7 @@ async def open_worker(running: Running, tally: Callable[[int, int], None]) -> As
                 share=running.share,
                 threads=threads,
                 tally=tally,
+                skip_unreachable=running.skip_unreachable,
             )
 
 

@@ -52,7 +52,11 @@ def find(pattern: str) -> Iterator[Found]:
     for place in _unbraced(pattern):
         try:
             yield from _find_remote(place) if "://" in place else _find_local(place)
-        except (OSError, ImportError) as error:
+        except BadData:
+            raise
+        except Exception as error:  # drivers raise kinds of their own
+            if "://" not in place and not isinstance(error, OSError):
+                raise
             raise BadData(f"{place}: {_first_line(error)}") from error
 
 
@@ -66,6 +70,20 @@ def open_binary(place: str) -> IO[bytes]:
         stream: IO[bytes] = fsspec.open(place, "rb", compression=_compression(place)).open()
     except (OSError, ValueError, ImportError) as error:  # ImportError: no driver for s3:// and co.
         raise BadData(f"{place}: {_first_line(error)}") from error
+    return stream
+
+
+def open_once(place: str) -> IO[bytes]:
+    """As `open_binary`, to be read from the beginning alone; of a web server by one request.
+
+    Raises:
+        Exception: what its driver raises. `open_binary` asks a web server for the size first, and
+            whatever then goes wrong is a FileNotFoundError.
+    """
+    if not place.startswith(("http://", "https://")):
+        return open_binary(place)
+    system, path = fsspec.core.url_to_fs(place)
+    stream: IO[bytes] = system.open(path, "rb", block_size=0, size=1)  # told one, it asks for none
     return stream
 
 
@@ -103,10 +121,11 @@ def _find_remote(place: str) -> Iterator[Found]:
     system, path = fsspec.core.url_to_fs(place)
     if "*" in path or "[" in path:
         infos, is_folder = system.glob(path, detail=True), False
-    elif system.isdir(path):
-        infos, is_folder = system.find(path, detail=True), True
     else:
+        # Not `isdir`: of a web server's file it reads all, in search of links.
         infos, is_folder = {path: system.info(path)}, False
+        if infos[path]["type"] == "directory" or path.endswith("/"):
+            infos, is_folder = system.find(path, detail=True), True
     found = [(name, info) for name, info in sorted(infos.items()) if info["type"] == "file"]
     if not found:
         raise BadData(f"{place}: no such file")
@@ -140,5 +159,6 @@ def _compression(place: str) -> Any:
     return "infer" if re.search(r"\.(csv|tsv|jsonl|ndjson)\.\w+$", place) else None
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
+    error = error.__cause__ or error  # a web server's status lies below a FileNotFoundError
     return (str(error) or type(error).__name__).splitlines()[0]

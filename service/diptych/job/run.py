@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from diptych.contract import Tower, Vector
-from diptych.errors import BadInput, DiptychError
+from diptych.errors import BadData, BadInput, DiptychError
 from diptych.job.cutting import Batch, batches
 from diptych.job.embedders import Embedder, Prepared
 from diptych.job.files import Locks
@@ -76,6 +76,7 @@ class Worker:
         share: Share,
         threads: int,
         tally: Tally,
+        skip_unreachable: bool = False,
     ) -> None:
         self._destination = destination
         self._job = job
@@ -84,6 +85,7 @@ class Worker:
         self._share = share
         self._threads = threads
         self._tally = tally
+        self._skip_unreachable = skip_unreachable
         self._manifest = OwnManifest(destination, locks, share.machine)
         self._source = Source(destination / LISTING, job.wanted)
         self._rows: list[Row] = []  # of the shard being gathered
@@ -158,7 +160,12 @@ class Worker:
     async def _embed(self, items: list[Item], pool: Executor) -> list[Row]:
         loop = asyncio.get_running_loop()
         towers = self._job.wanted.towers
-        prepare = partial(_prepare, embedder=self._embedder, towers=towers)
+        prepare = partial(
+            _prepare,
+            embedder=self._embedder,
+            towers=towers,
+            skip_unreachable=self._skip_unreachable,
+        )
         found = await asyncio.gather(*(loop.run_in_executor(pool, prepare, i) for i in items))
         for tower in towers:
             good = [one for one in found if not one.error]
@@ -230,13 +237,19 @@ class _Working:
     vectors: dict[Tower, Vector] = field(default_factory=dict)
 
 
-def _prepare(item: Item, embedder: Embedder, towers: tuple[Tower, ...]) -> _Working:
+def _prepare(
+    item: Item, embedder: Embedder, towers: tuple[Tower, ...], skip_unreachable: bool
+) -> _Working:
     """On a thread: read what is still to be read, hash it, make it ready for the engine."""
     if item.problem:
         return _Working({}, item.problem)
     try:
         contents = {tower: load(item.contents[tower], tower) for tower in towers}
     except Unreadable as error:
+        return _Working({}, str(error))
+    except BadData as error:
+        if not skip_unreachable:
+            raise
         return _Working({}, str(error))
     sha256 = content_hash(list(contents.values()))
     text = _text(contents.get(Tower.TEXT))

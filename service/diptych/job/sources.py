@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.contract import Tower
-from diptych.errors import BadData
+from diptych.errors import BadData, DiptychError
 from diptych.job import tables
 from diptych.job.items import Content, Item, Place
 from diptych.job.places import Found, beside, find
@@ -120,7 +120,18 @@ def as_text(line: Line) -> str:
 def read_line(line: Line, wanted: Wanted, start: int = 0) -> Iterator[Item]:
     """The inputs of one file of the source, from number `start` on."""
     stop = None if line.take is None else max(line.take - start, 0)
-    return islice(_items(line.place, wanted, start), stop)
+    items = islice(_items(line.place, wanted, start), stop)
+    return _one_kind_of_error(items, line.place) if "://" in line.place else items
+
+
+def _one_kind_of_error(items: Iterator[Item], place: str) -> Iterator[Item]:
+    """Drivers of far places raise kinds of their own while they read."""
+    try:
+        yield from items
+    except DiptychError:
+        raise
+    except Exception as error:
+        raise BadData(f"{place}: {str(error) or type(error).__name__}") from error
 
 
 def _items(place: str, wanted: Wanted, start: int) -> Iterator[Item]:

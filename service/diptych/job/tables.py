@@ -94,8 +94,10 @@ def parquet_rows(place: str, choose: Choose, start: int) -> Iterator[Row]:
                     yield from _group(file, group, chosen, max(start - first, 0))
                 first += rows
         except (pa.ArrowException, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # the disk or the network; Arrow's own complaints have no number
+            if isinstance(error, OSError) and (
+                error.errno is not None or type(error) is not OSError
+            ):
+                raise  # the disk or the network; Arrow's own complaints are plain, with no number
             raise BadData(f"{place}: {str(error).splitlines()[0]}", damaged=True) from error
 
 
