@@ -47,6 +47,7 @@ PROMISED: dict[str, tuple[str, ...]] = {
     "diptych_canary": (),
     "diptych_canary_checks_total": ("model", "outcome"),
     "diptych_certificate_reloads_total": ("outcome",),
+    "diptych_certificate_expires_timestamp_seconds": (),
     "diptych_rollouts_total": ("outcome",),
     "diptych_engine_up": ("model",),
     "diptych_engine_breaker_open": ("model", "tower"),

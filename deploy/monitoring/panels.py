@@ -222,6 +222,11 @@ def _contents() -> list[Panel]:
                 for name in changes
             },
         ),
+        _lines(
+            "Until the certificate expires (before now: no TLS)",
+            {"{{instance}}": f"diptych_certificate_expires_timestamp_seconds{{{_HERE}}} - time()"},
+            "s",
+        ),
         _table("Spaces served", f"diptych_space_info{{{_HERE}}}"),
         _table("Policies in use", f"diptych_policy_info{{{_HERE}}}"),
         _table("Gateways", f"diptych_build_info{{{_HERE}}}"),

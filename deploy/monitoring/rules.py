@@ -191,6 +191,13 @@ def _changes() -> Iterator[Rule]:
             "ticket",
             f"{{{{ $labels.instance }}}} does not take up {what}; the last good ones stay",
         )
+    expires = "diptych_certificate_expires_timestamp_seconds"
+    yield _alert(
+        "DiptychCertificateExpires",
+        f"({expires} > 0) - time() < 7 * 24 * 3600",
+        "ticket",
+        "the certificate of {{ $labels.instance }} expires in {{ $value | humanizeDuration }}",
+    )
 
 
 def _alert(name: str, expr: str, severity: str, summary: str, lasting: str = "") -> Rule:
