@@ -55,6 +55,8 @@ class OpenVinoGraph:
         return self._requests(tuple(outputs)).infer(inputs)
 
     def _requests(self, outputs: tuple[str, ...]) -> _Requests:
+        if (found := self._compiled.get(outputs)) is not None:
+            return found  # while another choice is being compiled, too
         with self._compiling:
             if outputs not in self._compiled:
                 self._compiled[outputs] = _Requests(self._compile(outputs), len(outputs))
