@@ -38,6 +38,8 @@ _CODES = {kind: code for code, kind in ERRORS.items()}
 def to_error(status: status_pb2.Status) -> DiptychError:
     """The error a server meant by `status`, with its field violations if it has any."""
     kind = ERRORS.get(status.code, EngineFailed)
+    if kind is Overloaded:
+        return Overloaded(status.message, retry_after_s=_retry_after_s(status))
     if kind is not BadInput:
         return kind(status.message)
     for detail in status.details:
@@ -45,6 +47,14 @@ def to_error(status: status_pb2.Status) -> DiptychError:
         if detail.Is(bad.DESCRIPTOR) and detail.Unpack(bad):
             return BadInput([Violation(v.field, v.description) for v in bad.field_violations])
     return BadInput.at("request", status.message)
+
+
+def _retry_after_s(status: status_pb2.Status) -> float | None:
+    for detail in status.details:
+        retry = error_details_pb2.RetryInfo()
+        if detail.Is(retry.DESCRIPTOR) and detail.Unpack(retry):
+            return float(retry.retry_delay.ToMilliseconds() / 1000)
+    return None
 
 
 def code_name(error: DiptychError) -> str:

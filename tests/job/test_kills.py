@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -204,6 +205,28 @@ def test_a_full_disk_is_one_clear_error_and_the_run_can_go_on(
         assert not list(tmp_path.rglob("*.aside"))
     assert run(source, tmp_path, **WANTED) == 0
     assert shard_bytes(tmp_path) == shard_bytes(undisturbed)
+
+
+def test_a_disk_that_is_really_full_is_one_clear_error_and_the_run_can_go_on(
+    source: str, undisturbed: Path, tmp_path: Path
+) -> None:
+    disk, kept = tmp_path / "disk", tmp_path / "kept"
+    disk.mkdir()
+    job = shlex.join(arguments(source, disk, *FLAGS))
+    script = f"""mount -t tmpfs -o size=200k none {disk} || exit 77
+        {job}; echo status $?; find {disk} -name '*.aside'
+        mount -o remount,size=64m {disk}; {job}; cp -r {disk} {kept}"""
+    done = finish(["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script])
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("this kernel lets nobody mount a disk of his own")
+    assert done.stdout.splitlines()[0] == "status 1", done.stderr
+    assert ".aside" not in done.stdout
+    said = next(line for line in done.stderr.splitlines() if line.startswith("diptych:"))
+    assert said.startswith(f"diptych: cannot write {disk}/")
+    assert said.endswith(": No space left on device")
+    assert "Traceback" not in done.stderr
+    assert shard_bytes(kept) == shard_bytes(undisturbed)
+    assert list(verify(kept)) == []
 
 
 def test_a_read_only_destination_is_one_clear_error(
