@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import urllib.request
@@ -15,15 +16,19 @@ import pytest
 from diptych.client import AsyncClient
 from diptych.contract import Tower
 from diptych.engines.base import Engine
-from diptych.errors import EngineUnavailable
+from diptych.errors import DiptychError, EngineUnavailable
 from diptych.gateway.opening import open_engine
 from diptych.gateway.server import gateway, told_to_look
 from diptych.metrics import Metrics
 from diptych.repository import ModelFiles
 from diptych.settings import Settings
 from diptych.testing import FaultyEngine
+from tests.drawing import PICTURES
 from tests.gateway.test_rollout import another_space, publish, until_served
 from tests.serving import REPOSITORY, SHAPES, local
+from tests.test_policies import GOOD, MALFORMED
+
+STAR = (PICTURES / "yellow_star.png").read_bytes()
 
 POLICY = """
 name: toys
@@ -103,6 +108,22 @@ async def test_a_version_that_judges_otherwise_than_before_is_not_taken_up(
     assert first.digest != second.digest == listed.digest
 
 
+async def test_the_last_good_policy_stays_whatever_its_file_becomes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, GOOD.replace("weapons", "toys"))
+    settings = local(policies=tmp_path, refresh_s=0.01)
+    async with gateway(settings) as running, AsyncClient(running.address) as client:
+        [good] = await client.policies()
+        for number, (text, problem) in enumerate(MALFORMED):
+            write(tmp_path, text.replace("weapons", "toys"))
+            await until(lambda told=number + 1: _refusals(caplog, told))
+            line = caplog.records[-1].message
+            assert re.search(f"toys.yaml: {problem}", line), line
+        assert list(await client.policies()) == [good]
+        assert not isinstance((await client.moderate([STAR], "toys")).results[0], DiptychError)
+
+
 async def test_a_folder_that_goes_away_leaves_its_policies_in_force(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -179,6 +200,10 @@ async def _is(client: AsyncClient, wanted: str) -> bool:
 
 async def _serves(client: AsyncClient, policies: int) -> bool:
     return len(await client.policies()) == policies
+
+
+async def _refusals(caplog: pytest.LogCaptureFixture, wanted: int) -> bool:
+    return sum("not taken up" in record.message for record in caplog.records) == wanted
 
 
 async def _described(client: AsyncClient, words: str) -> bool:

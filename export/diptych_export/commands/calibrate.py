@@ -167,7 +167,7 @@ def _print(
         }
         print(json.dumps(record))  # noqa: T201 (rich would wrap it)
         return
-    table = Table(box=box.SIMPLE)
+    table = Table(box=box.SIMPLE, collapse_padding=True, pad_edge=False)
     for name in ("concept", "threshold", "precision", "recall", "held out"):
         table.add_column(name)
     for one in done:

@@ -244,7 +244,7 @@ def _print(found: Evaluation, as_json: bool) -> None:
 def _print_bias(found: Bias) -> None:
     for one in found.probes:
         out.print(f"{one.concept}, {one.tower}s, at {one.threshold:.3f}")
-        table = Table(box=box.SIMPLE)
+        table = Table(box=box.SIMPLE, collapse_padding=True, pad_edge=False)
         for name in ("group", *map(worded, one.rates)):
             table.add_column(name)
         for group in one.groups:
