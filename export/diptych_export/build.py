@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from diptych.contract import ModelSpec, Tower
-from diptych.repository import fingerprint
+from diptych.repository import ZERO_IMAGE, fingerprint
 from diptych_export import repository
+from diptych_export.extras import zero_image
 from diptych_export.onnx import write_image_graph, write_text_graph
 from diptych_export.parity import Gate
 from diptych_export.precision import Making, Say, convert
@@ -41,6 +42,9 @@ def build(
         tokenizer = repository.tokenizer_path(stage, name, version)
         tokenizer.write_text(source.tokenizer_json, encoding="utf-8")
         figures = _export(source, graphs, tokenizer, making, say)
+        zero = repository.write_zero_image(
+            graphs[Tower.IMAGE].with_name(ZERO_IMAGE), zero_image(source)
+        )
         spec = ModelSpec(
             name=name,
             version=version,
@@ -54,6 +58,7 @@ def build(
             source=source.origin,
             licence=source.licence,
             parity=figures,
+            zero_image=zero,
             canary=source.reference.canary(source.image, source.text),
             **source.numbers,
         )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from diptych.contract import ImageSpec
+from diptych.profiles import states_output
 
 Pooled: TypeAlias = Literal["end", "first", "last"]  # which position stands for the text
 
@@ -35,11 +36,27 @@ class ImageTower(nn.Module):
         self.register_buffer("scale", 255 * torch.tensor(image.std, dtype=torch.float32))
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
-        values = ((pixel_values.float() - self.offset) / self.scale).permute(0, 3, 1, 2)
+        return self.encode(((pixel_values.float() - self.offset) / self.scale).permute(0, 3, 1, 2))
+
+    def encode(self, values: Tensor) -> tuple[Tensor, ...]:
+        """Pixel values as the encoder takes them, [B, 3, S, S], to `outputs`."""
         if PENULTIMATE not in self.outputs:
             return (self.projection(self.vision(pixel_values=values).pooler_output),)
         answer = self.vision(pixel_values=values, output_hidden_states=True)
         return self.projection(answer.pooler_output), answer.hidden_states[-2]
+
+
+class AbsentImage(ImageTower):
+    """For a lone text encoder: every picture becomes the same unit vector, so that what expects
+    two towers finds two. The spec says that it is none, and it is never asked by a caller."""
+
+    def __init__(self, image: ImageSpec, embed_dim: int) -> None:
+        super().__init__(nn.Identity(), nn.Identity(), image, states=False)
+        self.one: Tensor
+        self.register_buffer("one", torch.eye(1, embed_dim))
+
+    def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
+        return (self.one + 0 * pixel_values.flatten(1)[:, :1],)
 
 
 class TextTower(nn.Module):
@@ -57,18 +74,22 @@ class TextTower(nn.Module):
         *,
         pooled: Pooled = "end",
         penultimate: bool = True,
+        layers: int = 0,
     ) -> None:
         """`text` answers as transformers' text models do.
 
         `pooled` "end" is its own `pooler_output`, at the end token; `penultimate` is to be False
-        where the inner states are of another width than the last.
+        where the inner states are of another width than the last. Of so many last `layers`, the
+        states are outputs as they are and after the final norm, `text.final_layer_norm`.
         """
         super().__init__()
         self.text = text
         self.projection = projection
         self.pooled = pooled
+        self.layers = layers
         names = (TEXT_EMBEDS, "last_hidden_state", PENULTIMATE, "pooled")
         self.outputs = tuple(name for name in names if penultimate or name != PENULTIMATE)
+        self.outputs += tuple(name for _, _, name in self._more())
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None
@@ -82,4 +103,59 @@ class TextTower(nn.Module):
         else:
             pooled = last[:, 0 if self.pooled == "first" else -1]
         states = [last, answer.hidden_states[-2]] if PENULTIMATE in self.outputs else [last]
-        return (self.projection(pooled), *states, pooled)
+        more = [
+            self.text.final_layer_norm(answer.hidden_states[-1 - layer])  # type: ignore[operator]
+            if norm
+            else answer.hidden_states[-1 - layer]
+            for layer, norm, _ in self._more()
+        ]
+        return (self.projection(pooled), *states, pooled, *more)
+
+    def with_layers(self, layers: int) -> TextTower:
+        """The same tower, which also gives the states of its last `layers`.
+
+        Raises:
+            ValueError: it has not so many, or no final norm.
+        """
+        if layers and not isinstance(getattr(self.text, "final_layer_norm", None), nn.Module):
+            raise ValueError("this text tower has no final norm, and so no clip-skip")
+        if layers > (most := len(self.text.encoder.layers) if layers else 0):  # type: ignore[union-attr, arg-type]
+            raise ValueError(f"this text tower has {most} layers")
+        penultimate = PENULTIMATE in self.outputs
+        return TextTower(
+            self.text,
+            self.projection,
+            pooled=self.pooled,
+            penultimate=penultimate,
+            layers=layers,
+        )
+
+    def _more(self) -> list[tuple[int, bool, str]]:
+        return more_states(self.layers)
+
+
+class AbsentText(TextTower):
+    """As `AbsentImage`, for a lone image encoder."""
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__(nn.Identity(), nn.Identity())
+        self.outputs = (TEXT_EMBEDS,)
+        self.one: Tensor
+        self.register_buffer("one", torch.eye(1, embed_dim))
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        return (self.one + 0 * input_ids[:, :1],)
+
+    def with_layers(self, layers: int) -> TextTower:
+        if layers:
+            raise ValueError("there is no text tower")
+        return self
+
+
+def more_states(layers: int) -> list[tuple[int, bool, str]]:
+    """The outputs that so many last layers add: layers left out, whether normed, the name."""
+    every = ((layer, norm) for layer in range(layers) for norm in (False, True))
+    named = ((layer, norm, states_output(layer, norm=norm)) for layer, norm in every)
+    return [one for one in named if one[2] not in ("last_hidden_state", PENULTIMATE)]

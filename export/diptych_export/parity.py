@@ -52,7 +52,7 @@ class Gate:
         self._tokens = [reader.tokenize(text, truncate=True).tokens for text in strings]
         self._expected = {
             Tower.IMAGE: [source.reference.image(file) for file in files],
-            Tower.TEXT: [source.reference.text(text) for text in strings],
+            Tower.TEXT: [source.reference.text(text, source.text_tower.layers) for text in strings],
         }
         self._canary = source.reference.canary(source.image, source.text)
         self._canary_inputs = {

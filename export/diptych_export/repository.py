@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
 
 from diptych.contract import ModelSpec, Tower
 from diptych.disk import sync
 from diptych.repository import GRAPH, SPEC, TOKENIZER, load
+from diptych_export.sources.base import Array
 from diptych_export.triton_config import CONFIG, Placement, fingerprints, write
 
 
@@ -41,6 +45,15 @@ def graph_path(stage: Path, name: str, version: int, tower: Tower) -> Path:
 
 def tokenizer_path(stage: Path, name: str, version: int) -> Path:
     return graph_path(stage, name, version, Tower.TEXT).with_name(TOKENIZER)
+
+
+def write_zero_image(path: Path, outputs: Mapping[str, Array]) -> str | None:
+    """Write what the image tower answers for the zero image; answer the file's digest, if any."""
+    if not outputs:
+        return None
+    with path.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **outputs)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def complete(stage: Path, root: Path, spec: ModelSpec, placement: Placement) -> None:

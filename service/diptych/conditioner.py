@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -147,3 +148,11 @@ class Conditioner:
                     for row in rows
                 ]
         return [task.result() for task in tasks]
+
+
+def read_zero_image(path: Path | None) -> dict[str, Array] | None:
+    """By output: [D] or [T, H] float32."""
+    if path is None:
+        return None
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)

@@ -86,6 +86,9 @@ class ModelSpec(_Spec):
     licence: str  # SPDX identifier, or what the source said
     parity: dict[str, float]  # figures of the export's gate, by name
     canary: Canary
+    absent: Tower | None = None  # which the checkpoint has not; its graph answers one fixed vector
+    projected: bool = True  # False: a lone text encoder whose vectors are its pooled states
+    zero_image: Digest | None = None  # of the file of that name, where there is one
 
     @property
     def folders(self) -> dict[Tower, str]:
@@ -93,9 +96,15 @@ class ModelSpec(_Spec):
         return {tower: f"{self.name}_{tower}" for tower in Tower}
 
     def outputs(self, tower: Tower) -> frozenset[str]:
-        """What the graph of a tower answers, by name: each was proved, and so has a figure."""
+        """What the graph of a tower answers, by name: each was proved, and so has a figure.
+
+        None of a tower that is absent; no `text_embeds` where nothing projects.
+        """
+        if tower is self.absent:
+            return frozenset()
         names = (name.partition(".") for name in self.parity)
-        return frozenset(output for prefix, _, output in names if prefix == tower)
+        found = frozenset(output for prefix, _, output in names if prefix == tower)
+        return found if self.projected or tower is Tower.IMAGE else found - {"text_embeds"}
 
 
 class Canary(_Spec):

@@ -179,7 +179,9 @@ class Encoder:
     async def _compute(self, item: Input, reading: Reading) -> Embedded:
         """The whole vector, whatever `reading.dimensions` says."""
         if self.spec.absent is (Tower.TEXT if isinstance(item, str) else Tower.IMAGE):
-            problem = f"model {self.spec.name!r} is a lone encoder: it has no {self.spec.absent} tower"
+            problem = (
+                f"model {self.spec.name!r} is a lone encoder: it has no {self.spec.absent} tower"
+            )
             raise BadInput.at(_kind(item), problem)
         with self._in_time(Tower.TEXT if isinstance(item, str) else Tower.IMAGE, reading):
             started = time.perf_counter()

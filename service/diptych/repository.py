@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -17,6 +17,7 @@ from diptych.errors import BadRepository, NotFound
 GRAPH = "model.onnx"
 SPEC = "spec.json"
 TOKENIZER = "tokenizer.json"
+ZERO_IMAGE = "zero_image.npz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,9 @@ class ModelFiles:
     spec: ModelSpec
     graphs: dict[Tower, Path]
     tokenizer: Path
+    # What the image tower answers, by output, for pixel values that are zero behind the scaling:
+    # no picture of bytes has them. [D] or [T, H], float32. None in repositories of before.
+    zero_image: Path | None = None
 
 
 def fingerprint(
@@ -85,7 +89,9 @@ def load(root: Path, name: str, version: int | None = None) -> ModelFiles:
         tokenizer=_present(folders[Tower.TEXT] / TOKENIZER),
     )
     _check(files, name, version)
-    return files
+    if files.spec.zero_image is None:
+        return files
+    return replace(files, zero_image=_zero_image(folders[Tower.IMAGE], files.spec.zero_image))
 
 
 def _versions(folder: Path) -> Iterator[int]:
@@ -128,6 +134,13 @@ def _spec(folders: dict[Tower, Path]) -> ModelSpec:
         where = ".".join(map(str, first["loc"])) or "whole file"
         place = folders[Tower.IMAGE] / SPEC
         raise BadRepository(f"{place}: {where}: {first['msg']}") from exc
+
+
+def _zero_image(folder: Path, digest: str) -> Path:
+    path = _present(folder / ZERO_IMAGE)
+    if _digest(path).hex() != digest:
+        raise BadRepository(f"{path}: not the file that {SPEC} names: it was changed after export")
+    return path
 
 
 def _check(files: ModelFiles, name: str, version: int) -> None:

@@ -57,6 +57,7 @@ def test_an_exported_model_is_what_the_serving_side_reads(
         "tiny_image/config.pbtxt",
         "tiny_image/1/model.onnx",
         "tiny_image/1/spec.json",
+        "tiny_image/1/zero_image.npz",
         "tiny_text/config.pbtxt",
         "tiny_text/1/model.onnx",
         "tiny_text/1/spec.json",

@@ -41,7 +41,7 @@ class Shipped:
         pixels = decode_image(file, SHAPES.spec.image, exif=False, exact=True)
         return self._run(Tower.IMAGE, {PIXELS: pixels[None]})
 
-    def text(self, text: str) -> dict[str, Array]:
+    def text(self, text: str, layers: int = 0) -> dict[str, Array]:
         tokens = self._reader.tokenize(text, truncate=True).tokens
         return self._run(Tower.TEXT, {TOKENS: tokens[None]})
 

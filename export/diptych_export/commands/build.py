@@ -16,6 +16,7 @@ from diptych.contract import ModelSpec
 from diptych_export import calibration
 from diptych_export.build import build as make
 from diptych_export.errors import BadBuild
+from diptych_export.extras import extended
 from diptych_export.onnx import OLDEST_OPSET, OPSET
 from diptych_export.precision import Making
 from diptych_export.sources.base import Source
@@ -63,6 +64,15 @@ class Wanted:
     """Pairs of the kind to be served, as `train --data` takes them. Of 256, three in four set the
     ranges of int8, the others are compared. Repeatable."""
 
+    hidden_states: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 0
+    """Of so many last layers of the text tower the states become outputs, as they are and after
+    the final norm: what clip-skip takes. sd15 with a clip-skip of 1 takes 2, sdxl 3; without any,
+    sd15, sdxl and most others have what they take. Each is computed only where it is asked for."""
+
+    attention_mask: Annotated[bool, Parameter(negative="")] = False
+    """The text tower heeds a mask, so that tokens do not see the padding: Stable Cascade's does.
+    Vectors are the same either way where the tower is causal."""
+
     opset: Opset = OPSET
     """Of ONNX: 18, 19 or 20."""
 
@@ -91,7 +101,11 @@ def build(wanted: Annotated[Wanted, Parameter(name="*")], *, as_json: AsJson = F
         problem = "is not calibrated: leave --calibrate out" if data else "needs --calibrate"
         raise BadBuild(f"--precision {precision} {problem}")
     progress.print(f"reading {wanted.source}")
-    source = open_source(wanted.source, licence=wanted.licence)
+    source = extended(
+        open_source(wanted.source, licence=wanted.licence),
+        hidden_states=wanted.hidden_states,
+        attention_mask=wanted.attention_mask,
+    )
     making = Making(precision, wanted.opset, _calibration(data, source) if data else None)
     spec = make(source, wanted.name, wanted.repository, placement, making, progress.print)
     _print(_found(spec, wanted.repository, placement), as_json)

@@ -18,12 +18,13 @@ Array: TypeAlias = npt.NDArray[np.float32]
 class Reference(Protocol):
     """The source library itself, from its own preprocessing to its own outputs.
 
-    Outputs are those of our graph by name, for one input: [D] or [T, H].
+    Outputs are those of our graph by name, for one input: [D] or [T, H]; of the text tower with
+    so many last `layers`.
     """
 
     def image(self, file: bytes) -> dict[str, Array]: ...
 
-    def text(self, text: str) -> dict[str, Array]: ...
+    def text(self, text: str, layers: int = 0) -> dict[str, Array]: ...
 
     def canary(self, image: ImageSpec, text: TextSpec) -> Canary: ...
 

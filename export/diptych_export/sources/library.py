@@ -12,8 +12,10 @@ from torch import Tensor
 
 from diptych.contract import Canary, ImageSpec, TextSpec, canary_pixels, canary_tokens
 from diptych.preprocess.text import pad_tokens
+from diptych_export.graph import more_states
 from diptych_export.sources.base import Array
 from diptych_export.sources.pretrained import Pretrained
+from diptych_export.sources.text_rules import as_text
 
 
 class LibraryReference:
@@ -26,7 +28,7 @@ class LibraryReference:
     def image(self, file: bytes) -> dict[str, Array]:
         return self._image(self._values(Image.open(io.BytesIO(file))))
 
-    def text(self, text: str) -> dict[str, Array]:
+    def text(self, text: str, layers: int = 0) -> dict[str, Array]:
         spec = self._text_spec
         inputs = self._own.tokenizer(
             [text],
@@ -34,8 +36,9 @@ class LibraryReference:
             truncation=True,
             max_length=spec.context_length,
             return_tensors="pt",
+            **as_text(self._own.tokenizer),
         )
-        return self._text(dict(inputs))
+        return self._text(dict(inputs), layers)
 
     def canary(self, image: ImageSpec, text: TextSpec) -> Canary:
         pixels = Image.fromarray(canary_pixels(image))
@@ -65,13 +68,20 @@ class LibraryReference:
         return _arrays(states)
 
     @torch.inference_mode()
-    def _text(self, inputs: dict[str, Tensor]) -> dict[str, Array]:
+    def _text(self, inputs: dict[str, Tensor], layers: int = 0) -> dict[str, Array]:
         answer = self._own.model.get_text_features(**inputs, output_hidden_states=True)
         whole = self._own.model.text_model(**inputs)
         last, place = answer.last_hidden_state, self._own.family.pooled
         pooled = {"first": last[:, 0], "last": last[:, -1], "end": whole.pooler_output}[place]
+        more = {
+            name: self._own.model.text_model.final_layer_norm(answer.hidden_states[-1 - layer])
+            if norm
+            else answer.hidden_states[-1 - layer]
+            for layer, norm, name in more_states(layers)
+        }
         return _arrays(
-            {
+            more
+            | {
                 "text_embeds": answer.pooler_output,
                 "last_hidden_state": last,
                 "penultimate_hidden_state": answer.hidden_states[-2],

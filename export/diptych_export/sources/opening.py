@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from diptych_export.errors import BadCheckpoint
-from diptych_export.sources import openclip
+from diptych_export.sources import lone, openclip
 from diptych_export.sources.base import Source
 from diptych_export.sources.huggingface import open_huggingface
 from diptych_export.sources.openai import open_openai
@@ -19,6 +19,8 @@ def open_source(where: str, *, licence: str | None = None) -> Source:
     """Read a checkpoint of any kind we know.
 
     - a directory in transformers' layout (ours are), or the id of one on the Hugging Face hub;
+    - a text or image encoder alone, in transformers' layout, its tokenizer or image processor with
+      it or beside it as diffusers has them: the other tower is then absent;
     - a directory of OpenCLIP's, or its open_clip_config.json, where both kinds lie together;
     - a `.pt` of OpenAI's, with `bpe_simple_vocab_16e6.txt.gz` or a tokenizer.json beside it.
 
@@ -34,6 +36,8 @@ def open_source(where: str, *, licence: str | None = None) -> Source:
         return _open_file(path, licence)
     if (path / openclip.CONFIG).is_file() and not (path / "config.json").is_file():
         return open_openclip(path, licence)
+    if lone.is_lone(path):
+        return lone.open_lone(path, licence)
     if path.is_dir() or (not path.exists() and _HUB_ID.fullmatch(where)):
         return open_huggingface(where, licence)
     raise BadCheckpoint(f"{where}: neither a file, nor a directory, nor an id on the hub")

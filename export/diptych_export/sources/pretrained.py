@@ -18,7 +18,7 @@ from diptych_export.errors import BadCheckpoint
 from diptych_export.sources.families import Family, family
 from diptych_export.sources.weights import check_finite, one_line, refuse_names
 
-_TOKENIZERS = (  # any one of these is a tokenizer; without one, transformers makes an empty one
+TOKENIZERS = (  # any one of these is a tokenizer; without one, transformers makes an empty one
     "tokenizer.json",
     "spiece.model",
     "sentencepiece.bpe.model",
@@ -53,20 +53,20 @@ def read(where: str) -> Pretrained:
     Raises:
         BadCheckpoint: a file or weight is missing, broken, left over, or a pickle.
     """
-    config = _json(where, "config.json")
+    config = read_json(where, "config.json")
     kind = family(where, str(config.get("model_type")))
-    if not any(_file(where, name) for name in _TOKENIZERS):
-        raise BadCheckpoint(f"{where}: no tokenizer: none of {', '.join(_TOKENIZERS)}")
+    if not any(_file(where, name) for name in TOKENIZERS):
+        raise BadCheckpoint(f"{where}: no tokenizer: none of {', '.join(TOKENIZERS)}")
     written = _processor_settings(where)
-    _check_weights_file(where)
+    check_weights_file(where)
     card = _file(where, "README.md")
     with one_line(where), quiet():
         return Pretrained(
             where=where,
             family=kind,
-            model=_model(where, kind),
-            tokenizer=AutoTokenizer.from_pretrained(where, **_local(where)),
-            processor=AutoImageProcessor.from_pretrained(where, **_local(where)),
+            model=load_model(where, kind.model),
+            tokenizer=AutoTokenizer.from_pretrained(where, **local(where)),
+            processor=AutoImageProcessor.from_pretrained(where, **local(where)),
             written=written,
             card=card.read_text(encoding="utf-8") if card else "",
         )
@@ -86,7 +86,7 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _local(where: str) -> dict[str, Any]:
+def local(where: str) -> dict[str, Any]:
     return {"local_files_only": Path(where).is_dir(), "trust_remote_code": False}
 
 
@@ -103,7 +103,7 @@ def _file(where: str, name: str, *, needed: bool = False) -> Path | None:
     return Path(found) if found else None
 
 
-def _json(where: str, name: str) -> dict[str, Any]:
+def read_json(where: str, name: str) -> dict[str, Any]:
     path = _file(where, name, needed=True)
     if path is None:
         raise BadCheckpoint(f"{where}: no {name}")
@@ -119,15 +119,15 @@ def _json(where: str, name: str) -> dict[str, Any]:
 def _processor_settings(where: str) -> Mapping[str, Any]:
     """What the checkpoint says of its image processor; newer ones say it inside another file."""
     if _file(where, "preprocessor_config.json"):
-        return _json(where, "preprocessor_config.json")
+        return read_json(where, "preprocessor_config.json")
     if _file(where, "processor_config.json"):
-        settings = _json(where, "processor_config.json").get("image_processor")
+        settings = read_json(where, "processor_config.json").get("image_processor")
         if isinstance(settings, dict):
             return settings
     raise BadCheckpoint(f"{where}: no preprocessor_config.json: nothing says how to treat pictures")
 
 
-def _check_weights_file(where: str) -> None:
+def check_weights_file(where: str) -> None:
     """Say what is wrong with a directory; of the hub, transformers fetches nothing else anyway."""
     if not Path(where).is_dir():
         return
@@ -140,15 +140,19 @@ def _check_weights_file(where: str) -> None:
     raise BadCheckpoint(f"{where}: no model.safetensors")
 
 
-def _model(where: str, kind: Family) -> Any:
-    library: Any = kind.model
+def load_model(where: str, library: Any) -> Any:
+    """Of transformers' class `library`, in float32, for inference.
+
+    Raises:
+        BadCheckpoint: a weight is missing, left over, of another shape, or not finite.
+    """
     model, found = library.from_pretrained(
         where,
         use_safetensors=True,
         dtype=torch.float32,
         ignore_mismatched_sizes=True,  # reported below, in one line
         output_loading_info=True,
-        **_local(where),
+        **local(where),
     )
     for problem in ("missing", "unexpected", "mismatched"):
         names = sorted(_name(key) for key in found[f"{problem}_keys"])

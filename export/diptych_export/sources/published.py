@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diptych.contract import Canary, ImageSpec, TextSpec, canary_pixels, canary_tokens
+from diptych_export.graph import more_states
 from diptych_export.resnet import ResNetSize
 from diptych_export.sources.architecture import Architecture, Stack
 from diptych_export.sources.base import Array
@@ -49,8 +50,8 @@ class PublishedReference:
     def image(self, file: bytes) -> dict[str, Array]:
         return self._image(square(Image.open(io.BytesIO(file)), self._spec))
 
-    def text(self, text: str) -> dict[str, Array]:
-        return self._text(self._tokenizer.ids(text, self._limit))
+    def text(self, text: str, layers: int = 0) -> dict[str, Array]:
+        return self._text(self._tokenizer.ids(text, self._limit), layers)
 
     def canary(self, image: ImageSpec, text: TextSpec) -> Canary:
         return Canary(
@@ -67,8 +68,8 @@ class PublishedReference:
         return _arrays(encode_image(self._weights, planes[None], self._whole))
 
     @torch.inference_mode()
-    def _text(self, ids: list[int]) -> dict[str, Array]:
-        return _arrays(encode_text(self._weights, torch.tensor([ids]), self._whole))
+    def _text(self, ids: list[int], layers: int = 0) -> dict[str, Array]:
+        return _arrays(encode_text(self._weights, torch.tensor([ids]), self._whole, layers))
 
 
 def square(picture: Image.Image, spec: ImageSpec) -> Image.Image:
@@ -105,8 +106,10 @@ def encode_image(w: Mapping[str, Tensor], values: Tensor, whole: Architecture) -
     return {"image_embeds": pooled @ w["visual.proj"], "penultimate_hidden_state": states[-2]}
 
 
-def encode_text(w: Mapping[str, Tensor], ids: Tensor, whole: Architecture) -> dict[str, Tensor]:
-    """int64 [N, L'] to the outputs of the text tower by name."""
+def encode_text(
+    w: Mapping[str, Tensor], ids: Tensor, whole: Architecture, layers: int = 0
+) -> dict[str, Tensor]:
+    """int64 [N, L'] to the outputs of the text tower by name, with so many last `layers`."""
     x = w["token_embedding.weight"][ids] + w["positional_embedding"][: ids.shape[1]]
     states = [x]
     for number in range(whole.text.layers):
@@ -114,7 +117,11 @@ def encode_text(w: Mapping[str, Tensor], ids: Tensor, whole: Architecture) -> di
         states.append(_block(w, name, states[-1], whole, whole.text, causal=True))
     last = _norm(w, "ln_final", states[-1], whole.text)
     pooled = last[torch.arange(len(ids)), ids.argmax(dim=-1)]
-    return {
+    more = {
+        name: _norm(w, "ln_final", states[-1 - layer], whole.text) if norm else states[-1 - layer]
+        for layer, norm, name in more_states(layers)
+    }
+    return more | {
         "text_embeds": pooled @ w["text_projection"],
         "last_hidden_state": last,
         "penultimate_hidden_state": states[-2],

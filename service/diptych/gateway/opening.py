@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 from diptych.canary import call_items, prove
-from diptych.conditioner import Conditioner
+from diptych.conditioner import Conditioner, read_zero_image
 from diptych.decoding import Decoders
 from diptych.encoder import CacheLimits, Encoder
 from diptych.engines.base import Engine
@@ -153,7 +153,7 @@ class Opener:
             tokenizer,
             self._decoders,
             image_limits=self._limits.image,
-            zero_image=None,
+            zero_image=read_zero_image(files.zero_image),
         )
 
 
