@@ -67,14 +67,14 @@ def shipped() -> dict[str, str]:
 
 
 def mixed() -> dict[str, str]:
-    """The base with every engine, delivery and scaling; access and monitoring in turn. Rendered."""
+    """The base with every engine, delivery and scaling; access and watching in turn. Rendered."""
     found: dict[str, str] = {}
     choices = itertools.product(_ENGINES, MODELS, _SCALING)
     for number, (engine, models, scaling) in enumerate(choices):
         triton = f"{scaling}-triton" if engine and scaling else ""
         access = _ACCESS[number % len(_ACCESS)]
-        monitoring = "monitoring" if number % 2 else ""
-        wanted = [engine, models, scaling, triton, *access, monitoring, "release"]
+        watching = ("monitoring", "traces")[: number % 3]
+        wanted = [engine, models, scaling, triton, *access, *watching, "release"]
         parts = [part for part in wanted if part]
         found["-".join(["mixed", f"{number:02}", *parts])] = _of(["base"], parts)
     for job, models in itertools.product(("embed", "nightly"), MODELS):

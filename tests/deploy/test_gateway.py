@@ -48,6 +48,8 @@ def test_the_gateway_takes_every_setting_it_is_given(
     for name, found in services.items():
         taken, given = settings(found, monkeypatch), variables(found)
         for variable, value in given.items():
+            if variable.startswith("OTEL_"):  # OpenTelemetry's own
+                continue
             became = getattr(taken, variable.removeprefix(PREFIX).lower())
             assert str(became).lower().removesuffix(".0") == value.lower(), (name, variable)
 
