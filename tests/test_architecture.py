@@ -54,6 +54,7 @@ FLOORS = [
         "diptych.gateway.health",
         "diptych.gateway.gauges",
         "diptych.gateway.access_log",
+        "diptych.gateway.exposition",
         "diptych.gateway.tracing",
     ],
     [
@@ -154,7 +155,7 @@ OWNERS = {
     "pyarrow": "diptych.job|diptych_export",
     "fsspec": "diptych.job|diptych_export",
     "ray": "diptych.job.scale",
-    "prometheus_client": "diptych.metrics|diptych.gateway.server",
+    "prometheus_client": "diptych.metrics|diptych.gateway.exposition|diptych.gateway.workers",
 }
 
 

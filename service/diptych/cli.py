@@ -35,6 +35,7 @@ from diptych.demo import PICTURES, run_demo
 from diptych.engines.triton_supervisor import run_triton
 from diptych.errors import DiptychError
 from diptych.gateway.access_log import configure
+from diptych.gateway.exposition import METRICS
 from diptych.gateway.server import Running, gateway, told_to_look, told_to_stop
 from diptych.gateway.workers import LISTENING, run_workers
 from diptych.settings import Settings, cores
@@ -241,7 +242,7 @@ def _introduce(running: Running, options: Settings) -> None:
     if running.health_address:
         out.print(f"health, for probes, on {running.health_address}")
     if running.metrics_address:
-        out.print(f"metrics on http://{running.metrics_address}/metrics")
+        out.print(f"{METRICS}{running.metrics_address}/metrics")
 
 
 def _scores(result: Ranked | DiptychError, names: Sequence[str]) -> dict[str, Any]:

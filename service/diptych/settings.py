@@ -57,6 +57,9 @@ class Settings:
     metrics_port: int | None = None
     """Port for Prometheus metrics over HTTP; 0 picks a free one; none: no metrics are served."""
 
+    metrics_host: str = ""
+    """Address for metrics; none: that of --host."""
+
     health_port: int | None = None
     """Port for gRPC health alone, without TLS or keys, as Kubernetes' probes need it; 0 picks a
     free one; none: health is on the main port only."""
@@ -72,8 +75,9 @@ class Settings:
 
     workers: int = 1
     """Server processes on this port, each with an engine, caches and limits of its own and an equal
-    share of the cores; metrics are on as many ports, counted up. More than one pays where calls are
-    many and cheap: one process answers with one core whatever is not decoding or engine."""
+    share of the cores; their metrics are on one port, told apart by `worker`. More than one pays
+    where calls are many and cheap: one process answers with one core whatever is not decoding or
+    engine."""
 
     share_port: bool = False
     """Whether other servers may listen on the same port; the kernel then spreads connections."""

@@ -6,12 +6,14 @@ import asyncio
 import os
 import signal
 import sys
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from diptych.client import AsyncClient
 from diptych.errors import EngineUnavailable
@@ -60,24 +62,41 @@ async def ask(address: str, times: int) -> None:
             assert (await client.embed([f"text {number}"])).vectors.shape[0] == 1
 
 
+async def answered(running: Running) -> dict[str, float]:
+    """How many calls ended OK, by worker, as Prometheus reads it."""
+    [line] = [line for line in running.said if line.startswith("metrics on ")]
+    data = await asyncio.to_thread(lambda: urllib.request.urlopen(line.split()[-1]).read())
+    families = list(text_string_to_metric_families(data.decode()))
+    assert len({family.name for family in families}) == len(families)
+    [handled] = [family for family in families if family.name == "grpc_server_handled"]
+    wanted = {"grpc_method": "Embed", "grpc_code": "OK"}
+    found = [s for s in handled.samples if wanted.items() <= s.labels.items()]
+    return {sample.labels["worker"]: sample.value for sample in found}
+
+
 async def test_workers_share_a_port_and_one_that_dies_is_replaced() -> None:
-    async with serving("--workers", "2") as running:
+    async with serving("--workers", "2", "--metrics-port", "0") as running:
         await ask(running.address, 8)
+        assert sum((await answered(running)).values()) == 8
         first, second = running.workers()
         os.kill(first.pid, signal.SIGKILL)
         async with asyncio.timeout(60):
             while len({*running.workers()} - {first, second}) < 1:  # noqa: ASYNC110 (another process)
                 await asyncio.sleep(0.1)
             await ask(running.address, 4)
+        async with asyncio.timeout(60):
+            while set(await answered(running)) != {"0", "1"}:
+                await asyncio.sleep(0.1)
         workers = running.workers()
     assert running.process.returncode == 0
     assert not any(worker.is_running() for worker in (first, second, *workers))
 
 
-def test_workers_share_the_cores_and_count_their_metrics_ports_up() -> None:
+def test_workers_share_the_cores_and_have_metrics_for_their_parent_alone() -> None:
     settings = Settings(workers=2, metrics_port=9090)
     found = shares(settings)
-    assert [one.metrics_port for one in found] == [9090, 9091]
+    assert [(one.metrics_host, one.metrics_port) for one in found] == [("127.0.0.1", 0)] * 2
+    assert {one.metrics_port for one in shares(Settings(workers=2))} == {None}
     assert {one.threads for one in found} == {max(1, cores() // 2)}
     assert {(one.workers, one.share_port) for one in found} == {(1, True)}
 

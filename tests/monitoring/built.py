@@ -34,7 +34,7 @@ def panels() -> Iterator[Query]:
     """Every query of every panel."""
     for panel in json.loads((MONITORING / "dashboard.json").read_text())["panels"]:
         for target in panel.get("targets", ()):
-            expr = target["expr"].replace("$__rate_interval", "10s")
+            expr = target["expr"].replace("$__rate_interval", "1m")
             expr = re.sub(r"\$(job|instance)\b", ".*", expr)
             yield Query(f"panel {panel['title']!r}, {target['refId']}", expr)
 

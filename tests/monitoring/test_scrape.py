@@ -89,7 +89,7 @@ async def load(address: str) -> None:
     ends = time.monotonic() + LOAD_S
     async with AsyncClient(address) as client:
         for number in range(10**6):
-            if time.monotonic() > ends:
+            if number >= 3 and time.monotonic() > ends:
                 return
             picture = PICTURES[number % len(PICTURES)]
             image = picture.read_bytes() + b"%d" % number  # as if another each time

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,6 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 from grpc_reflection.v1alpha import reflection
-from prometheus_client import start_http_server
 
 from diptych.admission import Admission
 from diptych.decoding import Decoders
@@ -21,6 +20,7 @@ from diptych.gateway.access import Access
 from diptych.gateway.access_log import AccessLog
 from diptych.gateway.conditioning import ConditioningServicer
 from diptych.gateway.entrance import Entrance
+from diptych.gateway.exposition import exposed
 from diptych.gateway.gauges import prepare, watch
 from diptych.gateway.health import Health
 from diptych.gateway.interceptors import Calls
@@ -107,7 +107,7 @@ async def gateway(
         opener = Opener(settings, limits, decoders, policing, metrics, engine_for)
         rollout = Rollout(settings.repository, opener, catalog, policing, metrics)
         await stack.enter_async_context(_rolling(settings, rollout, looks[1]))
-        metrics_address = stack.enter_context(_metrics_server(settings, metrics))
+        metrics_address = stack.enter_context(exposed(metrics.registry, settings))
         traces = await stack.enter_async_context(_tracing())
         listening = _listening(settings, access, entrance, health, metrics, traces)
         address = await stack.enter_async_context(listening)
@@ -176,22 +176,6 @@ async def _tracing() -> AsyncIterator[Traces | None]:
         yield traces
     finally:
         await asyncio.to_thread(traces.close)
-
-
-@contextmanager
-def _metrics_server(settings: Settings, metrics: Metrics) -> Iterator[str | None]:
-    if settings.metrics_port is None:
-        yield None
-        return
-    server, thread = start_http_server(
-        settings.metrics_port, addr=settings.host, registry=metrics.registry
-    )
-    try:
-        yield f"{settings.host}:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @asynccontextmanager

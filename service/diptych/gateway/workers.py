@@ -12,7 +12,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 
+from prometheus_client import CollectorRegistry
+
 from diptych.errors import EngineUnavailable
+from diptych.gateway.exposition import METRICS, WorkersMetrics, exposed
 from diptych.settings import Settings, cores
 
 LISTENING = "listening on "  # what a worker, like any server, says when health says SERVING
@@ -32,12 +35,16 @@ async def run_workers(
         EngineUnavailable: one ended before it served; its own words are above.
         OSError: the port is taken.
     """
-    with _reserved(settings) as port:
+    metrics, registry = WorkersMetrics(), CollectorRegistry()
+    registry.register(metrics)
+    with _reserved(settings) as port, exposed(registry, settings) as exposed_at:
         workers = [replace(one, port=port) for one in shares(settings)]
         say(f"{len(workers)} workers of {workers[0].threads} engine threads each")
+        if exposed_at:
+            say(f"{METRICS}{exposed_at}/metrics")
         ready = [asyncio.Event() for _ in workers]
         running = [
-            asyncio.create_task(_keep_running(worker, number, event, say))
+            asyncio.create_task(_keep_running(worker, number, event, metrics, say))
             for number, (worker, event) in enumerate(zip(workers, ready, strict=True))
         ]
         announcing = asyncio.create_task(_announce(ready, f"{settings.host}:{port}", say))
@@ -63,9 +70,11 @@ def shares(settings: Settings) -> list[Settings]:
             share_port=True,
             threads=settings.threads or own,
             decoders=settings.decoders or own,
-            metrics_port=settings.metrics_port and settings.metrics_port + number,
+            # Asked by the parent alone, who tells of all of them.
+            metrics_port=None if settings.metrics_port is None else 0,
+            metrics_host="127.0.0.1",
         )
-        for number in range(settings.workers)
+        for _ in range(settings.workers)
     ]
 
 
@@ -76,7 +85,11 @@ async def _announce(ready: list[asyncio.Event], address: str, say: Callable[[str
 
 
 async def _keep_running(
-    settings: Settings, number: int, ready: asyncio.Event, say: Callable[[str], None]
+    settings: Settings,
+    number: int,
+    ready: asyncio.Event,
+    metrics: WorkersMetrics,
+    say: Callable[[str], None],
 ) -> None:
     while True:
         async with _worker(settings) as process:
@@ -85,9 +98,12 @@ async def _keep_running(
                 text = line.decode(errors="replace").rstrip()
                 if text.startswith(LISTENING):
                     ready.set()
+                elif text.startswith(METRICS):
+                    metrics.addresses[number] = text.removeprefix(METRICS).split("/")[0]
                 else:
                     say(f"worker {number}: {text}")
             status = await process.wait()
+        metrics.addresses.pop(number, None)
         if not ready.is_set():
             raise EngineUnavailable(f"worker {number} ended with status {status} before it served")
         say(f"worker {number} ended with status {status}; the next one starts")
