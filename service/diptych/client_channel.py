@@ -32,7 +32,9 @@ _SERVICE_CONFIG = {
                 "initialBackoff": "0.1s",
                 "maxBackoff": "2s",
                 "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+                # CANCELLED: what gRPC says of a call that a server could not finish as it
+                # stopped. Whoever cancels a call of their own ends its tries too.
+                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"],
             },
         }
     ],
@@ -57,6 +59,13 @@ def channel_options(retries: bool) -> list[tuple[str, Any]]:
         ("grpc.max_receive_message_length", -1),
         ("grpc.max_send_message_length", -1),
         ("grpc.keepalive_time_ms", 30_000),
+        # A replica that is back is found within a second, and so are the addresses of new ones:
+        # by default gRPC waits up to two minutes, and 30 s between look-ups, while a rolling
+        # restart takes away the replicas it knows.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 5000),  # how long one attempt may take
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        ("grpc.dns_min_time_between_resolutions_ms", 1000),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from grpc_health.v1 import health, health_pb2
 
@@ -19,15 +20,33 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
+class _Servicer(health.aio.HealthServicer):  # type: ignore[misc]
+    """Knows how many listen."""
+
+    watchers = 0
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
+        self.watchers += 1
+        try:
+            await super().Watch(request, context)
+        finally:
+            self.watchers -= 1
+
+
 class Health:
     """Says the same for the server ("") and for each of its services."""
 
     def __init__(self, catalog: Catalog, services: Sequence[str], metrics: Metrics) -> None:
-        self.servicer = health.aio.HealthServicer()
+        self.servicer = _Servicer()
         self._catalog = catalog
         self._names = ("", *services)
         self._metrics = metrics
         self._is_well: bool | None = None
+
+    @property
+    def watchers(self) -> int:
+        """Clients that hear at once what is said, and go elsewhere."""
+        return self.servicer.watchers
 
     async def start(self) -> None:
         """NOT_SERVING, where the library would say SERVING from the start."""

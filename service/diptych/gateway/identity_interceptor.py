@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 from google.protobuf import descriptor_pool
@@ -104,7 +104,7 @@ class Gate(grpc.aio.ServerInterceptor):
 
         return grpc.stream_stream_rpc_method_handler(refuse)
 
-    async def _refuse(self, error: DiptychError, path: str, context: Context) -> None:
+    async def _refuse(self, error: DiptychError, path: str, context: Context) -> NoReturn:
         status, reason = to_status(error), reason_of(error)
         self._metrics.rejected("call", reason)
         if (method := self._methods.get(path)) is not None:

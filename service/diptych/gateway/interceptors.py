@@ -7,7 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -52,6 +52,7 @@ class Calls(grpc.aio.ServerInterceptor):
         self.traces = traces
         self._handlers: dict[str, Handler] = {}  # by method; gRPC asks for one at every call
         self._open = 0
+        self._last = 0.0  # when a call began
         metrics.open.set_function(lambda: self._open)
         self._idle = asyncio.Event()
         self._idle.set()
@@ -59,6 +60,15 @@ class Calls(grpc.aio.ServerInterceptor):
     async def idle(self) -> None:
         """Wait until no call is open."""
         await self._idle.wait()
+
+    async def quiet(self, for_s: float, within_s: float) -> None:
+        """Wait until no call has begun for so long, but no longer than `within_s`."""
+        end = time.monotonic() + within_s
+        while True:
+            left_s = min(end, self._last + for_s) - time.monotonic()
+            if left_s <= 0:
+                return
+            await asyncio.sleep(left_s)
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -75,6 +85,7 @@ class Calls(grpc.aio.ServerInterceptor):
 
     def began(self) -> None:
         """One call more is open."""
+        self._last = time.monotonic()
         self._open += 1
         self._idle.clear()
 
@@ -105,7 +116,6 @@ class Calls(grpc.aio.ServerInterceptor):
                     return data
                 except Exception as exc:
                     await abort(context, watched.failed(exc))
-            raise AssertionError("abort raises")
 
         return call
 
@@ -177,12 +187,15 @@ def _status_of(exc: Exception, method: str) -> status_pb2.Status:
     return unexpected(error_id)
 
 
-async def abort(context: Context, status: status_pb2.Status) -> None:
+async def abort(context: Context, status: status_pb2.Status) -> NoReturn:
+    """End the call with `status`. Never returns: what follows is for calls that go on."""
     try:
         # Not abort_with_status: OpenTelemetry's wrapper would record it as OK.
         await context.abort(code_of(status), status.message, trailing(status) + _request_id())
     except grpc.aio.InternalError:  # the caller hung up in this very moment
         log.debug("a call ended before its status was sent", exc_info=True)
+        raise asyncio.CancelledError from None
+    raise AssertionError("grpc's abort raises")
 
 
 def _request_id() -> tuple[tuple[str, str], ...]:

@@ -54,6 +54,10 @@ GUARDED = [*SERVICES, reflection.SERVICE_NAME]  # where callers are known, for t
 
 _MAX_STREAMS = 256  # calls at once on one connection; more wait at the caller
 _CONNECTION_AGE_MS = 5 * 60 * 1000  # then callers look up the addresses anew and find new pods
+# A call that arrives in the moment a server stops is lost, whoever tries to finish it. So clients
+# that have heard NOT_SERVING are given the time to go, as long as they keep calling.
+_QUIET_S = 0.25
+_LEAVE_S = 2.0
 _LAST_WORDS_S = 0.1  # for the last answers to be written
 _MIN_PING_MS = 10_000  # clients may send keepalive pings this often
 
@@ -207,6 +211,8 @@ async def _listening(
             yield f"{settings.host}:{port}"
     finally:
         await health.stop()
+        if health.watchers:
+            await calls.quiet(_QUIET_S, min(_LEAVE_S, settings.drain_s / 4))
         await _drain(server, calls, settings.drain_s)
 
 
@@ -225,7 +231,6 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", -1),  # bounded by what a request may ask for
         ("grpc.max_concurrent_streams", _MAX_STREAMS),
         ("grpc.max_connection_age_ms", _CONNECTION_AGE_MS),
-        ("grpc.max_connection_age_grace_ms", int(settings.drain_s * 1000)),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", _MIN_PING_MS),
         # Unless asked for, a taken port is an error, not a share of its traffic.
         ("grpc.so_reuseport", int(settings.share_port)),
