@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diptych.policy_files import read_policy
 from tests.drawing import JUDGED, PICTURES, judged
 from tests.serving import SHAPES
 from tests.test_cli import diptych, lines, serve
@@ -56,6 +57,7 @@ def test_moderate_prints_one_line_per_input_with_all_that_was_decided_by(address
     assert (pair["kind"], pair["input"], pair["caption"]) == ("image", STAR, "a red triangle")
     for line in (small, text, pair):
         assert (line["policy"], line["version"]) == ("shapes", "1")
+        assert line["digest"] == read_policy(FILE).policy.digest
         assert line["fingerprint"] == SHAPES.spec.fingerprint
     concepts: Any = pair["concepts"]
     assert [(one["part"], one["reached"]) for one in concepts] == [("image", False), ("text", True)]

@@ -9,6 +9,7 @@ import shutil
 import signal
 import urllib.request
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -117,7 +118,7 @@ async def test_the_last_good_policy_stays_whatever_its_file_becomes(
         [good] = await client.policies()
         for number, (text, problem) in enumerate(MALFORMED):
             write(tmp_path, text.replace("weapons", "toys"))
-            await until(lambda told=number + 1: _refusals(caplog, told))
+            await until(partial(_refusals, caplog, number + 1))
             line = caplog.records[-1].message
             assert re.search(f"toys.yaml: {problem}", line), line
         assert list(await client.policies()) == [good]

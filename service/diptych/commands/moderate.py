@@ -62,6 +62,7 @@ def moderate(
     space = {
         "policy": reply.policy,
         "version": reply.version,
+        "digest": reply.digest,
         "model": reply.space.model,
         "fingerprint": reply.space.fingerprint,
     }
