@@ -94,3 +94,21 @@ def test_a_call_is_told_whether_somebody_was_there_the_last_time() -> None:
         assert not was_well
     with breaker.watched() as was_well:
         assert was_well
+
+
+def test_opening_and_closing_are_told_once_each() -> None:
+    told: list[bool] = []
+    clock = Clock()
+    breaker = Breaker(failures=3, clock=clock, told=told.append)
+    fail(breaker, AWAY, 2)
+    assert told == []
+    fail(breaker, AWAY)
+    clock.now = 5.0
+    fail(breaker, AWAY)  # the one that tries
+    assert told == [True]
+    clock.now = 10.0
+    with breaker.watched():
+        pass
+    with breaker.watched():
+        pass
+    assert told == [True, False]

@@ -23,6 +23,7 @@ from diptych.engines.triton_rows import ROW_CHECK, sums_of
 from diptych.engines.triton_server import tritonserver
 from diptych.errors import EngineFailed, EngineUnavailable
 from diptych.gateway.server import gateway
+from diptych.metrics import Metrics
 from diptych.repository import ModelFiles
 from diptych_export.triton_config import Target
 from tests.serving import SHAPES, local
@@ -137,6 +138,33 @@ async def test_an_answer_that_is_not_the_inputs_own_is_none(
         assert (logging.ERROR, told) in [(r.levelno, r.getMessage()) for r in caplog.records]
 
 
+async def test_what_befalls_an_engine_is_counted() -> None:
+    metrics = Metrics()
+    metrics.watch_engine(SPEC.name)
+    of_text = {"model": SPEC.name, "tower": "text"}
+
+    def seen(name: str, of: dict[str, str]) -> float | None:
+        return metrics.registry.get_sample_value(name, of)
+
+    async with FarEnd(SHAPES, Target.PYTHON).serving() as far_end:
+        engine = await TritonEngine.connect(far_end.address, SHAPES, metrics=metrics)
+        made = others(await right())
+
+        async def say(request: Any, context: Context) -> Any:
+            return answer(**made)
+
+        far_end.answer = say
+        assert seen("diptych_engine_breaker_open", of_text) == 0
+        for _ in range(5):
+            with pytest.raises(EngineUnavailable):
+                await engine.run(Tower.TEXT, GIVEN, [TEXT])
+        await engine.close()
+    assert seen("diptych_engine_mixed_answers_total", of_text) == 5
+    assert seen("diptych_engine_mixed_answers_total", {**of_text, "tower": "image"}) == 0
+    assert seen("diptych_engine_breaker_open", of_text) == 1
+    assert seen("diptych_engine_breaker_open", {**of_text, "tower": "image"}) == 0
+
+
 async def test_an_answer_that_proves_nothing_is_none(
     checked: tuple[FarEnd, TritonEngine],
 ) -> None:
@@ -178,7 +206,13 @@ async def trusting(address: str) -> AsyncIterator[TritonEngine]:
     """An engine that believes whatever Triton says."""
     channel = grpc.aio.insecure_channel(address)
     most = dict.fromkeys(Tower, 64)
-    engine = TritonEngine(SPEC, channel, max_batch=most, checked=frozenset(), description="")
+    engine = TritonEngine(
+        *(SPEC, channel),
+        max_batch=most,
+        checked=frozenset(),
+        description="",
+        metrics=Metrics(),
+    )
     yield engine
     await engine.close()
 
