@@ -43,7 +43,6 @@ FLOORS = [
         "diptych.gateway.probing",
         "diptych.gateway.rollout",
         "diptych.gateway.tls",
-        "diptych.gateway.paths",
     ],
     [
         "diptych.gateway.stream",
@@ -70,6 +69,7 @@ FLOORS = [
         "diptych.gateway.rules",
         "diptych.gateway.callers",
         "diptych.gateway.watching",
+        "diptych.gateway.paths",
     ],
     ["diptych.moderation", "diptych.conditioning"],
     ["diptych.concepts", "diptych.policy_files", "diptych.wishes"],

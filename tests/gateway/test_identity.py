@@ -123,7 +123,7 @@ async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gua
     level = logging.getLogger().level
     logging.getLogger().setLevel(logging.DEBUG)
     found = Guarded("", "", file, look, log)
-    settings = local(api_keys=file, metrics_port=0, refresh_s=60)
+    settings = local(api_keys=file, metrics_port=0, refresh_s=60, access_log=True)
     with pytest.MonkeyPatch.context() as patch:
         _count(patch, found)
         async with gateway(settings, look=look) as running:

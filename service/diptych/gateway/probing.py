@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from diptych.gateway.health import SERVING, Health
+from diptych.gateway.paths import make_server
 from diptych.settings import Settings
 
 ALIVE = "alive"  # a name that is SERVING as long as this process answers, whatever its engine does
@@ -26,7 +26,7 @@ async def probing(settings: Settings, health: Health) -> AsyncIterator[str | Non
     if settings.health_port is None:
         yield None
         return
-    server = grpc.aio.server(options=[("grpc.so_reuseport", int(settings.share_port))])
+    server = make_server([], [("grpc.so_reuseport", int(settings.share_port))])
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     wanted = f"{settings.host}:{settings.health_port}"
     try:
