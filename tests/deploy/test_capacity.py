@@ -26,7 +26,7 @@ def test_what_the_text_says_of_the_plan_is_what_comes_out() -> None:
     on_gpus, fp32, amx = (
         capacity._million_on_gpus(plan),
         capacity.MEASURED[0].hours * capacity.EXAMPLE_PRICE,
-        capacity.amx()[0].hours * capacity.EXAMPLE_PRICE,
+        capacity.derived()[2].hours * capacity.EXAMPLE_PRICE,
     )
     assert 0.28 < on_gpus / fp32 < 0.38
     assert on_gpus > amx
