@@ -3,6 +3,7 @@
 python deploy/examples/draw_red_triangles.py FOLDER [SCENES [SEED]]
 
 A third are red triangles of every size, a third what is easily taken for one, a third anything.
+The column `size` is for `diptych-export evaluate --groups`.
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ def draw(folder: Path, scenes: int = 600, seed: int = 0) -> Path:
     table = folder / "labelled.csv"
     with table.open("w", encoding="utf-8", newline="") as stream:
         rows = csv.writer(stream)
-        rows.writerow(["image", "text", "red-triangle"])
+        rows.writerow(["image", "text", "size", "red-triangle"])
         for number in range(scenes):
             pair = (RED_TRIANGLE, rng.choice(NEAR), rng.choice(OTHERS))[number % 3]
             scene = one(rng, pair)
-            name, truth = f"{number:05d}.png", int(pair == RED_TRIANGLE)
+            size, truth = scene.things[0].size, int(pair == RED_TRIANGLE)
+            name = f"{number:05d}.png"
             picture(scene, rng.choice(SIDES_PX)).save(folder / name)
-            rows.writerow([name, "", truth])
-            rows.writerow(["", captions.single(rng, scene), truth])
+            rows.writerow([name, "", size, truth])
+            rows.writerow(["", captions.single(rng, scene), size, truth])
     return table
 
 
