@@ -138,7 +138,7 @@ async def test_who_waited_for_another_and_then_finds_no_room_ran_out_of_time() -
         raise DeadlinePassed
 
     async def refused() -> str:
-        raise Overloaded
+        raise Overloaded("full")
 
     hasty = asyncio.create_task(cache.get("a", 1, late))
     await asyncio.sleep(0.01)
