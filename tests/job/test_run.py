@@ -58,6 +58,18 @@ def test_a_row_says_what_it_is_of(tmp_path: Path) -> None:
     assert space["fingerprint"] == SHAPES.spec.fingerprint
 
 
+def test_a_column_to_keep_takes_no_name_that_the_result_has(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("id,error,text\n7,none,a\n8,some,b\n")
+    run(tmp_path / "in.csv", tmp_path / "out", kind="text", keep=("id", "error"))
+    found = rows(tmp_path / "out")
+    assert [row["id"] for row in found] == [f"{tmp_path}/in.csv:{n}" for n in (0, 1)]
+    assert [(row["source_id"], row["source_error"]) for row in found] == [
+        ("7", "none"),
+        ("8", "some"),
+    ]
+    assert {row["error"] for row in found} == {None}
+
+
 def broken(number: int) -> bytes:
     """Truncated, of another type, of no bytes, or a bomb, in turn."""
     whole = jpeg(number)
@@ -96,11 +108,14 @@ def test_what_is_broken_is_listed_with_its_reason_and_the_rest_embedded(tmp_path
 
 def test_files_that_are_gone_or_forbidden_are_rejects(tmp_path: Path) -> None:
     (tmp_path / "1.jpg").write_bytes(jpeg(1))
-    (tmp_path / "in.csv").write_text("image\n1.jpg\ngone.jpg\n.\n")
+    (tmp_path / "odd::name~.jpg").write_bytes(jpeg(2))
+    long = "x" * 5000
+    (tmp_path / "in.csv").write_text(f"image\n1.jpg\ngone.jpg\n.\nodd::name~.jpg\n{long}\n")
     assert run(tmp_path / "in.csv", tmp_path / "out") == 3
     assert dict(all_rejects(tmp_path / "out")) == {
         f"{tmp_path}/in.csv:1": "cannot be read: No such file or directory",
         f"{tmp_path}/in.csv:2": "cannot be read: Is a directory",
+        f"{tmp_path}/in.csv:4": "cannot be read: File name too long",
     }
 
 

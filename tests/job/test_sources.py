@@ -162,6 +162,14 @@ def test_what_is_damaged_is_one_input_with_its_problem(tmp_path: Path) -> None:
     assert "is damaged after 0 rows" in only.problem
 
 
+def test_a_long_field_ends_no_file(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text\n" + "x" * 300_000 + "\nb\n")
+    assert [
+        len(str(item.contents[Tower.TEXT]))
+        for item in inputs(f"{tmp_path}/t.csv", tmp_path, kind="text")
+    ] == [300_000, 1]
+
+
 def test_a_limit_is_the_first_inputs_across_files(tmp_path: Path) -> None:
     source = write_tars(tmp_path / "in", 10, 4)
     whole = inputs(source, tmp_path)

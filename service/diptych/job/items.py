@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import time
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ _PAUSE_S = 0.5  # before the second try; twice as long before each next
 
 # Reasons that stay, and concern this input alone; a broken network is another matter.
 _LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ValueError)
+_LASTING_NUMBERS = (errno.ENAMETOOLONG, errno.ELOOP)
 _LATER = (408, 425, 429)  # of HTTP: too slow, too early, too many
 
 
@@ -73,7 +75,7 @@ def _read(place: str) -> bytes:
                 return _all_of(stream)
         except Exception as error:  # drivers raise kinds of their own
             reason = error.__cause__ if isinstance(error, BadData) else error
-            if isinstance(reason, _LASTING) or _is_refused(reason):
+            if isinstance(reason, _LASTING) or _is_refused(reason) or _is_no_name(reason):
                 raise Unreadable(f"cannot be read: {_why(reason)}") from error
             if not left or isinstance(reason, ImportError):  # no driver for such a URL
                 raise BadData(f"{place}: {reason}") from error
@@ -92,7 +94,12 @@ def _all_of(stream: IO[bytes]) -> bytes:
 def _is_refused(reason: BaseException | None) -> bool:
     """Whether a web server will not have this request, now or later."""
     status = getattr(reason, "status", None)
-    return isinstance(status, int) and 400 <= status < 500 and status not in _LATER
+    # 3xx: it sends its callers round in circles.
+    return isinstance(status, int) and 300 <= status < 500 and status not in _LATER
+
+
+def _is_no_name(reason: BaseException | None) -> bool:
+    return isinstance(reason, OSError) and reason.errno in _LASTING_NUMBERS
 
 
 def _why(reason: BaseException | None) -> str:

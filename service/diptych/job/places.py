@@ -7,6 +7,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 from glob import glob, has_magic
+from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import fsspec
@@ -80,6 +81,8 @@ def open_once(place: str) -> IO[bytes]:
         Exception: what its driver raises. `open_binary` asks a web server for the size first, and
             whatever then goes wrong is a FileNotFoundError.
     """
+    if "://" not in place:
+        return Path(place).open("rb")  # whose name may hold what means something to fsspec
     if not place.startswith(("http://", "https://")):
         return open_binary(place)
     system, path = fsspec.core.url_to_fs(place)

@@ -44,7 +44,8 @@ class Wanted:
     txt or caption."""
 
     keep: tuple[str, ...] = ()
-    """Columns, or fields of a tar's .json, to copy beside the vectors, as strings. Repeatable."""
+    """Columns, or fields of a tar's .json, to copy beside the vectors, as strings. Repeatable. One
+    whose name a column of the result has (id, error, …) becomes source_id, source_error, …"""
 
     layout: Layout = "parquet"
     """How shards are written: parquet, or the npy and parquet files of clip-retrieval."""

@@ -116,18 +116,20 @@ _HOW: dict[str, Any] = {"compression": "zstd", "use_dictionary": ["status", "err
 
 
 def _table(job: Job, rows: list[Row], columns: dict[str, Any]) -> Any:
-    table = pa.table(
-        {
-            "id": _strings([row.id for row in rows]),
-            **columns,
-            "status": _strings([REJECTED if row.error else OK for row in rows]),
-            "error": _strings([row.error for row in rows]),
-            "content_sha256": _strings([row.content_sha256 for row in rows]),
-            **{
-                name: _strings([row.metadata.get(name) for row in rows]) for name in job.wanted.keep
-            },
-        }
-    )
+    own = {
+        "id": _strings([row.id for row in rows]),
+        **columns,
+        "status": _strings([REJECTED if row.error else OK for row in rows]),
+        "error": _strings([row.error for row in rows]),
+        "content_sha256": _strings([row.content_sha256 for row in rows]),
+    }
+    kept = {
+        f"source_{name}" if name in own else name: _strings(
+            [row.metadata.get(name) for row in rows]
+        )
+        for name in job.wanted.keep
+    }
+    table = pa.table({**own, **kept})
     return table.replace_schema_metadata({"diptych": json.dumps(asdict(job.space))})
 
 

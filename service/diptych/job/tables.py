@@ -23,6 +23,8 @@ Row: TypeAlias = tuple[Any, ...] | None
 
 _ROWS = 256  # read at once; images may be inside
 
+csv.field_size_limit(2**24)  # characters; the module's own 131,072 would end a file at a long text
+
 
 def column(place: str, names: Sequence[str], key: str | None, usual: Sequence[str]) -> str:
     """Which of `names` to read: `key` if one is given, else the first of the `usual` ones.
