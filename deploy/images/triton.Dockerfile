@@ -19,7 +19,7 @@ LABEL org.opencontainers.image.title="diptych-triton" \
 COPY --from=requirements /build/requirements.txt /opt/diptych/requirements.txt
 # Where the Python backend's stub looks; it heeds no PYTHONPATH. None of their dependencies is imported.
 RUN python3 -m pip install --no-cache-dir --no-deps --break-system-packages -r /opt/diptych/requirements.txt
-COPY deploy/images/triton /opt/diptych
+COPY deploy/images/triton-parts /opt/diptych
 ENV PYTHONDONTWRITEBYTECODE=1
 WORKDIR /tmp
 USER 10001:10001

@@ -20,7 +20,7 @@ from tests.deploy.manifests import Manifest, of_kind, pod
 from tests.serving import REPOSITORY
 
 ROOT = Path(__file__).parents[2]
-PARTS = ROOT / "deploy" / "images" / "triton"
+PARTS = ROOT / "deploy" / "images" / "triton-parts"
 
 Rendered = dict[str, list[Manifest]]
 
