@@ -18,7 +18,7 @@ import pytest
 from diptych.job.destination import verify
 from tests.job.making import HOW, arguments, finish, jpeg, run, shard_bytes, write_tar, write_tars
 
-INPUTS = 240
+INPUTS = 600
 WANTED: dict[str, Any] = {"shard_size": 10, "batch": 4}
 FLAGS = ("--shard-size", "10", "--batch", "4", "--runner", "ray", "--workers", "2", "--json")
 
@@ -27,7 +27,7 @@ FLAGS = ("--shard-size", "10", "--batch", "4", "--runner", "ray", "--workers", "
 def source(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("source")
     write_tar(folder / "bad.tar", [("x.jpg", b"no image"), ("y.jpg", jpeg(1))])
-    return write_tars(folder, INPUTS, 60)
+    return write_tars(folder, INPUTS, 100)
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +40,16 @@ def undisturbed(source: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def on_ray(source: str, destination: Path, home: Path) -> Iterator[subprocess.Popen[str]]:
-    """A run, of whose processes none outlives this."""
+    """A run with two actors at work, of whose processes none outlives this."""
     command = ["env", f"HOME={home}", *arguments(source, destination, *FLAGS)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         seen: list[psutil.Process] = []
         try:
-            while process.poll() is None and not shard_bytes(destination):
+            while process.poll() is None and not (
+                shard_bytes(destination) and len(actors(seen)) > 1
+            ):
                 time.sleep(0.05)
                 with suppress(psutil.Error):
                     seen = psutil.Process(process.pid).children(recursive=True)
