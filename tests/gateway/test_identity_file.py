@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import hashlib
 import math
@@ -14,6 +15,7 @@ from diptych.contract import Priority
 from diptych.errors import BadAccess, NotAllowed, Unidentified
 from diptych.gateway.callers import read_callers
 from diptych.gateway.identity import Identity, certificate_names
+from diptych.gateway.watching import look_again
 from diptych.metrics import Metrics
 
 EMBED, SCORE = (f"/diptych.v1.EmbeddingService/{name}" for name in ("Embed", "Score"))
@@ -66,6 +68,7 @@ BAD = {
     "not YAML: line 2": "callers:\n  - [",
     "not YAML: a field stands twice": "callers: []\ncallers: []",
     "not YAML$": "callers: '\udcff'",
+    ": not YAML": CALLER.replace("rights", "expires: 2030-13-45, rights"),
     "caller 'a': keys.0.sha256: String should match": CALLER.replace(A, "abc"),
     "caller 'a': keys.0.sha256: String should match ": CALLER.replace(A, SECRET),
     "caller number 1: name: String should match": CALLER.replace("name: a", f"name: {SECRET}"),
@@ -130,3 +133,18 @@ async def test_a_certificate_is_known_by_its_names_and_by_its_common_name_only_w
     both = {**shown, "peer_uri": [b"spiffe://cluster/ns/a/sa/b"]}
     with pytest.raises(Unidentified, match="more than one caller"):
         identity.by_certificate(both, EMBED)
+
+
+async def test_a_watch_outlives_a_look_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    looks: list[int] = []
+
+    async def look() -> None:
+        looks.append(len(looks))
+        if len(looks) == 1:
+            raise RuntimeError("unforeseen")
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await look_again(0.02, asyncio.Event(), look)
+    assert len(looks) > 1
+    assert "a look at changed files failed" in caplog.text

@@ -109,7 +109,7 @@ def read_callers(path: Path, methods: Iterable[str]) -> Callers:
         mark = getattr(exc, "problem_mark", None)
         place = f"line {mark.line + 1}" if mark else "a field stands twice"
         raise BadAccess(f"{path}: not YAML: {place}") from None
-    except (UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # no text, an impossible date, brackets without end
         raise BadAccess(f"{path}: not YAML") from None
     except OSError as exc:
         raise BadAccess(f"{path}: {exc.strerror}") from exc

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
+
+log = logging.getLogger(__name__)
 
 State: TypeAlias = list[tuple[object, ...]]
 
@@ -28,4 +31,7 @@ async def look_again(
         with suppress(TimeoutError):
             await asyncio.wait_for(now.wait(), every_s)
         now.clear()
-        await look()
+        try:
+            await look()
+        except Exception:  # the watch must outlive whatever it is
+            log.exception("a look at changed files failed")

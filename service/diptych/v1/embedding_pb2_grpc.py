@@ -35,8 +35,12 @@ class EmbeddingServiceStub:
     INVALID_ARGUMENT     a request breaks a rule; BadRequest names each field, with its index
     NOT_FOUND            no such model or label set
     FAILED_PRECONDITION  `expected_fingerprint` is not the one of the space served
-    RESOURCE_EXHAUSTED   the server is full; RetryInfo says when to try again. Without RetryInfo:
-    the message is larger than `Limits.request_bytes`
+    RESOURCE_EXHAUSTED   the server is full, or this caller's quota is used up; RetryInfo says when
+    to try again. Without RetryInfo: the message is larger than
+    `Limits.request_bytes`
+    UNAUTHENTICATED      where callers must be known: no key or certificate that counts; a stream
+    may end with it when its key is taken away
+    PERMISSION_DENIED    the caller may not call this method, or there is no such method
     DEADLINE_EXCEEDED    the deadline passed on arrival or while waiting; nothing was computed
     UNAVAILABLE          the engine is away or the server is stopping; RetryInfo says when to try
     INTERNAL             our fault; the message holds an id to be found in the server's log
@@ -82,8 +86,12 @@ class EmbeddingServiceServicer:
     INVALID_ARGUMENT     a request breaks a rule; BadRequest names each field, with its index
     NOT_FOUND            no such model or label set
     FAILED_PRECONDITION  `expected_fingerprint` is not the one of the space served
-    RESOURCE_EXHAUSTED   the server is full; RetryInfo says when to try again. Without RetryInfo:
-    the message is larger than `Limits.request_bytes`
+    RESOURCE_EXHAUSTED   the server is full, or this caller's quota is used up; RetryInfo says when
+    to try again. Without RetryInfo: the message is larger than
+    `Limits.request_bytes`
+    UNAUTHENTICATED      where callers must be known: no key or certificate that counts; a stream
+    may end with it when its key is taken away
+    PERMISSION_DENIED    the caller may not call this method, or there is no such method
     DEADLINE_EXCEEDED    the deadline passed on arrival or while waiting; nothing was computed
     UNAVAILABLE          the engine is away or the server is stopping; RetryInfo says when to try
     INTERNAL             our fault; the message holds an id to be found in the server's log
@@ -167,8 +175,12 @@ class EmbeddingService:
     INVALID_ARGUMENT     a request breaks a rule; BadRequest names each field, with its index
     NOT_FOUND            no such model or label set
     FAILED_PRECONDITION  `expected_fingerprint` is not the one of the space served
-    RESOURCE_EXHAUSTED   the server is full; RetryInfo says when to try again. Without RetryInfo:
-    the message is larger than `Limits.request_bytes`
+    RESOURCE_EXHAUSTED   the server is full, or this caller's quota is used up; RetryInfo says when
+    to try again. Without RetryInfo: the message is larger than
+    `Limits.request_bytes`
+    UNAUTHENTICATED      where callers must be known: no key or certificate that counts; a stream
+    may end with it when its key is taken away
+    PERMISSION_DENIED    the caller may not call this method, or there is no such method
     DEADLINE_EXCEEDED    the deadline passed on arrival or while waiting; nothing was computed
     UNAVAILABLE          the engine is away or the server is stopping; RetryInfo says when to try
     INTERNAL             our fault; the message holds an id to be found in the server's log

@@ -36,8 +36,12 @@ class EmbeddingServiceStub:
       INVALID_ARGUMENT     a request breaks a rule; BadRequest names each field, with its index
       NOT_FOUND            no such model or label set
       FAILED_PRECONDITION  `expected_fingerprint` is not the one of the space served
-      RESOURCE_EXHAUSTED   the server is full; RetryInfo says when to try again. Without RetryInfo:
-                           the message is larger than `Limits.request_bytes`
+      RESOURCE_EXHAUSTED   the server is full, or this caller's quota is used up; RetryInfo says when
+                           to try again. Without RetryInfo: the message is larger than
+                           `Limits.request_bytes`
+      UNAUTHENTICATED      where callers must be known: no key or certificate that counts; a stream
+                           may end with it when its key is taken away
+      PERMISSION_DENIED    the caller may not call this method, or there is no such method
       DEADLINE_EXCEEDED    the deadline passed on arrival or while waiting; nothing was computed
       UNAVAILABLE          the engine is away or the server is stopping; RetryInfo says when to try
       INTERNAL             our fault; the message holds an id to be found in the server's log
@@ -79,8 +83,12 @@ class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
       INVALID_ARGUMENT     a request breaks a rule; BadRequest names each field, with its index
       NOT_FOUND            no such model or label set
       FAILED_PRECONDITION  `expected_fingerprint` is not the one of the space served
-      RESOURCE_EXHAUSTED   the server is full; RetryInfo says when to try again. Without RetryInfo:
-                           the message is larger than `Limits.request_bytes`
+      RESOURCE_EXHAUSTED   the server is full, or this caller's quota is used up; RetryInfo says when
+                           to try again. Without RetryInfo: the message is larger than
+                           `Limits.request_bytes`
+      UNAUTHENTICATED      where callers must be known: no key or certificate that counts; a stream
+                           may end with it when its key is taken away
+      PERMISSION_DENIED    the caller may not call this method, or there is no such method
       DEADLINE_EXCEEDED    the deadline passed on arrival or while waiting; nothing was computed
       UNAVAILABLE          the engine is away or the server is stopping; RetryInfo says when to try
       INTERNAL             our fault; the message holds an id to be found in the server's log
@@ -118,8 +126,12 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
       INVALID_ARGUMENT     a request breaks a rule; BadRequest names each field, with its index
       NOT_FOUND            no such model or label set
       FAILED_PRECONDITION  `expected_fingerprint` is not the one of the space served
-      RESOURCE_EXHAUSTED   the server is full; RetryInfo says when to try again. Without RetryInfo:
-                           the message is larger than `Limits.request_bytes`
+      RESOURCE_EXHAUSTED   the server is full, or this caller's quota is used up; RetryInfo says when
+                           to try again. Without RetryInfo: the message is larger than
+                           `Limits.request_bytes`
+      UNAUTHENTICATED      where callers must be known: no key or certificate that counts; a stream
+                           may end with it when its key is taken away
+      PERMISSION_DENIED    the caller may not call this method, or there is no such method
       DEADLINE_EXCEEDED    the deadline passed on arrival or while waiting; nothing was computed
       UNAVAILABLE          the engine is away or the server is stopping; RetryInfo says when to try
       INTERNAL             our fault; the message holds an id to be found in the server's log
