@@ -23,6 +23,7 @@ FLOORS = [
         "diptych.commands.keys",
         "diptych.commands.models",
         "diptych.commands.moderate",
+        "diptych.commands.condition",
         "diptych.commands.policy",
     ],
     ["diptych.commands.common"],

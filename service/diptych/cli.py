@@ -28,6 +28,7 @@ from diptych.commands.common import (
     out,
     print_line,
 )
+from diptych.commands.condition import condition, profiles
 from diptych.commands.connection import NO_CONNECTION, Connecting
 from diptych.commands.models import models
 from diptych.commands.moderate import moderate
@@ -49,6 +50,8 @@ server = cyclopts.App(name="serve", config=cyclopts.config.Env(settings.PREFIX, 
 app.command(server)
 app.command(models)
 app.command(moderate)
+app.command(condition)
+app.command(profiles)
 app.command(policy.app)
 app.command(keys.app)
 # Found when it is asked for: it needs the extra [job].
