@@ -160,6 +160,7 @@ def _print(
         record: dict[str, Any] = {
             "policy": policy.name,
             "version": policy.version,
+            "digest": policy.digest,
             "model": spec.name,
             "fingerprint": spec.fingerprint,
             "thresholds": [one.as_dict() for one in done],

@@ -117,6 +117,7 @@ class Bias:
 
     policy: str
     version: str
+    digest: str  # of the policy
     probes: tuple[Probe, ...]
     rejects: Sequence[Reject]
     ungrouped: int  # inputs of no group, left out
@@ -125,6 +126,7 @@ class Bias:
         return {
             "policy": self.policy,
             "version": self.version,
+            "digest": self.digest,
             "concepts": [probe.as_dict() for probe in self.probes],
             "skipped": len(self.rejects),
             "ungrouped": self.ungrouped,
@@ -140,18 +142,23 @@ def probe(policy: EmbeddedPolicy, data: Scored) -> Bias:
     groups = np.array([row.group for row in data.rows], dtype=np.object_)
     towers = np.array([row.tower for row in data.rows], dtype=np.object_)
     found = [
-        _probe(policy, data, side_place, tower, groups, towers == tower)
+        _probe(policy, data, place, tower, groups, towers == tower)
         for tower in Tower
-        for side_place in range(len(policy.sides[tower].concepts))
+        for place in range(len(policy.sides[tower].concepts))
         if (towers == tower).any()
     ]
     if not any(one.gaps for one in found):
         said = [str(refused) for one in found for refused in one.refused]
         why = said[0] if said else "the policy has no threshold for them"
         raise BadData(f"no two groups can be compared: {why}")
-    said_of = policy.policy
-    ungrouped = int((groups == "").sum())
-    return Bias(said_of.name, said_of.version, tuple(found), data.rejects, ungrouped)
+    return Bias(
+        policy=policy.policy.name,
+        version=policy.policy.version,
+        digest=policy.digest,
+        probes=tuple(found),
+        rejects=data.rejects,
+        ungrouped=int((groups == "").sum()),
+    )
 
 
 def _probe(

@@ -32,6 +32,7 @@ def render(
     """The whole page. Pictures are read again, so that none had to be kept."""
     about = {
         "policy": f"{policy.name} version {policy.version}",
+        "digest": policy.digest,
         "wanted": wanted,
         "model": f"{spec.name} version {spec.version}",
         "fingerprint": spec.fingerprint,

@@ -126,7 +126,7 @@ def test_folders_are_groups_of_which_only_the_flag_rate_is_known(scenes: Path) -
     assert "flag rate" in done.stdout
     assert "false negative rate" not in done.stdout
     for size in SIZES:
-        assert f"  {size} " in done.stdout
+        assert f"\n {size} " in done.stdout
     assert "shapes version 1; skipped: 0, without a group: 0" in done.stdout
 
 

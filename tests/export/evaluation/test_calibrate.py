@@ -87,6 +87,7 @@ def test_the_demonstration_keeps_its_promise_on_scenes_it_was_not_calibrated_on(
         assert low <= one["threshold"] <= high
     before, after = read_policy(POLICY).policy, read_policy(out).policy
     assert after.version == str(int(before.version) + 1) == found["version"]
+    assert after.digest == found["digest"] != before.digest
     [concept] = after.concepts
     assert concept.threshold == found["thresholds"][0]["threshold"]
     assert concept.calibration is not None
@@ -96,6 +97,7 @@ def test_the_demonstration_keeps_its_promise_on_scenes_it_was_not_calibrated_on(
     assert image is not None
     assert (tmp_path / image).samefile(JUDGED / "small_red_triangle.png")
     page = Page(html.read_text())
+    assert after.digest in html.read_text()
     assert page.tags.count("svg") == 4  # a curve and a histogram for images, and for texts
     assert "script" not in page.tags
     assert all(source.startswith("data:image/jpeg;base64,") for source in page.sources)
