@@ -102,7 +102,8 @@ async def moderate(
     ]
     places = [f"inputs[{index}]" for index, _, _ in parts]
     outcomes = await encoder.embed_all([item for _, _, item in parts], reading, places)
-    judged = await _judge_all(policy, [tower for _, tower, _ in parts], outcomes)
+    with encoder.scoring():
+        judged = await _judge_all(policy, [tower for _, tower, _ in parts], outcomes)
     by_subject: list[list[JudgedPart | BadInput | EngineFailed]] = [[] for _ in known]
     for (index, _, _), part in zip(parts, judged, strict=True):
         by_subject[index].append(part)

@@ -19,6 +19,7 @@ from diptych.cache import Cache
 from diptych.contract import ModelSpec, Priority, Tower
 from diptych.engines.base import Array, Engine
 from diptych.metrics import Metrics
+from diptych.tracing import SPAN, Owners, batched
 
 # One input's outputs by name, each without the batch: [D], [H] or [T, H], float32.
 Outputs: TypeAlias = dict[str, Array]
@@ -51,6 +52,7 @@ class States:
         self.spec = spec
         self._engine = engine
         self._metrics = metrics
+        self._owners = Owners()
         self._cache: Cache[Answer[Outputs]] = Cache(cache_bytes, _kept_bytes)
         most = min(max_batch, _LARGEST)
         self._batchers: dict[Tower, Batcher[Row, Outputs]] = {
@@ -69,6 +71,15 @@ class States:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def waiting(self, tower: Tower) -> int:
+        """Inputs that wait for a batch of this tower."""
+        return len(self._batchers[tower])
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of what is kept by content."""
+        return self._cache.bytes
+
     def has(self, tower: Tower, output: str) -> bool:
         """Whether the graph of a tower has this output."""
         return output in self.spec.outputs(tower)
@@ -84,9 +95,15 @@ class States:
         """
 
         async def compute() -> Answer[Outputs]:
-            answer = await self._batchers[tower].submit(row, priority=priority, deadline=deadline)
+            submitted, batcher = time.perf_counter(), self._batchers[tower]
+            with self._owners.owning(row):
+                answer = await batcher.submit(row, priority=priority, deadline=deadline)
             self._metrics.spent("queue", answer.queue_s)
             self._metrics.spent("engine", answer.engine_s)
+            if (span := SPAN.get()) is not None:
+                begun = submitted + answer.queue_s
+                span.stage("queue", submitted, begun)
+                span.stage("engine", begun, begun + answer.engine_s)
             return answer
 
         return await self._cache.get((tower, row.key), priority, compute)
@@ -117,9 +134,11 @@ class States:
             for place, (name, _) in enumerate(rows[0].inputs)
         }
         began = time.perf_counter()
-        answer = await self._engine.run(
-            tower, inputs, outputs, timeout_s=timeout_s if math.isfinite(timeout_s) else None
-        )
+        facts: dict[str, int | str] = {"diptych.tower": tower, "diptych.inputs": len(rows)}
+        with batched(self._owners.of(rows), "batch", facts):
+            answer = await self._engine.run(
+                tower, inputs, outputs, timeout_s=timeout_s if math.isfinite(timeout_s) else None
+            )
         self._metrics.ran(tower, len(rows), time.perf_counter() - began)
         # Copies: a view would keep the whole batch for as long as one of its rows is cached.
         return [{name: answer[name][row].copy() for name in outputs} for row in range(len(rows))]

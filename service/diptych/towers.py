@@ -6,8 +6,8 @@ import asyncio
 import hashlib
 import math
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,7 @@ from diptych.engines.base import EMBEDS, MASK, PIXELS, TOKENS, Engine
 from diptych.metrics import Metrics
 from diptych.preprocess.text import by_length, pad_tokens
 from diptych.scoring import unit
-from diptych.tracing import SPAN, Span, batched
-
-_UNTRACED = nullcontext()
+from diptych.tracing import Owners, Span, batched
 
 
 class Towers:
@@ -40,7 +38,7 @@ class Towers:
         self._spec = spec
         self._engine = engine
         self._metrics = metrics
-        self._spans: dict[int, Span] = {}  # by id, of the calls whose inputs are in here
+        self._owners = Owners()
         self._images: Batcher[Pixels, Vector] = Batcher(
             self._run_images,
             max_items=max_batch,
@@ -82,19 +80,19 @@ class Towers:
         self, pixels: Pixels, *, priority: Priority, deadline: float = math.inf
     ) -> Answer[Vector]:
         """uint8 [S, S, 3] to a unit vector [D]. Errors are those of `Batcher.submit`."""
-        with self._traced(pixels):
+        with self._owners.owning(pixels):
             return await self._images.submit(pixels, priority=priority, deadline=deadline)
 
     async def embed_text(
         self, tokens: Tokens, *, priority: Priority, deadline: float = math.inf
     ) -> Answer[Vector]:
         """int64 [L'], not padded, to a unit vector [D]. Errors are those of `Batcher.submit`."""
-        with self._traced(tokens):
+        with self._owners.owning(tokens):
             return await self._texts.submit(tokens, priority=priority, deadline=deadline)
 
     async def _run_images(self, batch: list[Pixels], timeout_s: float) -> Matrix:
         inputs = {PIXELS: np.stack(batch)}
-        return await self._run(Tower.IMAGE, inputs, timeout_s, self._spans_of(batch))
+        return await self._run(Tower.IMAGE, inputs, timeout_s, self._owners.of(batch))
 
     def _groups(self, batch: list[Tokens]) -> list[list[int]]:
         """Texts of like length: each group is padded to its own longest."""
@@ -106,7 +104,7 @@ class Towers:
         inputs = (
             {TOKENS: tokens, MASK: mask} if self._spec.text.attention_mask else {TOKENS: tokens}
         )
-        return await self._run(Tower.TEXT, inputs, timeout_s, self._spans_of(batch))
+        return await self._run(Tower.TEXT, inputs, timeout_s, self._owners.of(batch))
 
     async def _run(
         self,
@@ -123,23 +121,6 @@ class Towers:
             )
         self._metrics.ran(tower, rows, time.perf_counter() - began)
         return unit(answer[name])
-
-    def _traced(self, item: npt.NDArray[Any]) -> AbstractContextManager[None]:
-        """While it waits or is run, its batch has to find whose it is."""
-        return _UNTRACED if (span := SPAN.get()) is None else self._remembered(item, span)
-
-    @contextmanager
-    def _remembered(self, item: npt.NDArray[Any], span: Span) -> Iterator[None]:
-        self._spans[id(item)] = span
-        try:
-            yield
-        finally:
-            self._spans.pop(id(item), None)
-
-    def _spans_of(self, batch: Sequence[npt.NDArray[Any]]) -> list[Span]:
-        if not self._spans:
-            return []
-        return [self._spans[id(item)] for item in batch if id(item) in self._spans]
 
 
 def _digest(item: npt.NDArray[Any]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Protocol
 
@@ -32,6 +32,33 @@ class Span(Protocol):
 
 # Of what runs at present; None where it is not traced.
 SPAN: ContextVar[Span | None] = ContextVar("diptych_span", default=None)
+
+_NOBODYS = nullcontext()
+
+
+class Owners:
+    """Whose the items are that wait for a batch, or are in one: those of traced calls."""
+
+    def __init__(self) -> None:
+        self._spans: dict[int, Span] = {}  # by the item's id
+
+    def owning(self, item: object) -> AbstractContextManager[None]:
+        """Within this, `item` is of the call that runs at present."""
+        return _NOBODYS if (span := SPAN.get()) is None else self._owned(item, span)
+
+    def of(self, batch: Sequence[object]) -> list[Span]:
+        """Of all items that have one."""
+        if not self._spans:
+            return []
+        return [self._spans[id(item)] for item in batch if id(item) in self._spans]
+
+    @contextmanager
+    def _owned(self, item: object, span: Span) -> Iterator[None]:
+        self._spans[id(item)] = span
+        try:
+            yield
+        finally:
+            self._spans.pop(id(item), None)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from tests.serving import SHAPES, faulty, local
 from tests.triton.far_end import FarEnd
 
 PICTURES = Path(__file__).parents[1] / "pictures"
+POLICIES = PICTURES.parents[1] / "deploy/examples/policies"
 RED, BLUE = ((PICTURES / name).read_bytes() for name in ("red_circle.png", "blue_square.jpg"))
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -98,6 +99,24 @@ async def test_a_batch_is_linked_with_every_call_that_has_an_input_in_it(
     assert together.parent_span_id in linked
     of_engine = [stage for stage in receiver.named("engine") if stage.parent_span_id in linked]
     assert [stage.links[0].span_id for stage in of_engine] == [together.span_id] * 3
+
+
+async def test_hidden_states_and_verdicts_have_their_stages_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with (
+        traced(monkeypatch) as receiver,
+        gateway(local(policies=POLICIES)) as running,
+        AsyncClient(running.address) as client,
+    ):
+        await client.condition("sd15", "a red circle")
+        await client.moderate(["a red circle"], "shapes")
+    stages = {"Condition": {"queue", "engine"}, "Moderate": {"tokenize", "queue", "engine"}}
+    stages["Moderate"].add("score")
+    for method, expected in stages.items():
+        [call] = [c for c in receiver.spans if c.name.endswith(f"Service/{method}")]
+        within = {s.name for s in receiver.spans if s.parent_span_id == call.span_id}
+        assert within == {*expected, "batch"}
 
 
 async def test_triton_is_told_the_trace_and_a_failed_batch_shows(

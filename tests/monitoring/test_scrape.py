@@ -95,6 +95,7 @@ async def load(address: str) -> None:
             image = picture.read_bytes() + b"%d" % number  # as if another each time
             await client.embed([image, f"a red circle {number}", "always this"])
             await client.score([image], ["a red circle", "a blue square"])
+            await client.condition("sd15", f"a red circle {number}")
             await client.moderate([image, "a large red triangle"], "shapes")
             assert [one async for one in client.embed_stream(_once(image))]
             refused = await client.embed([b"no picture", "a " * 200])

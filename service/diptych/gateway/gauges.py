@@ -10,7 +10,6 @@ from google.protobuf.descriptor import MethodDescriptor
 from diptych.admission import Admission
 from diptych.contract import Tower
 from diptych.decoding import Decoders
-from diptych.encoder import Encoder
 from diptych.gateway.served import Catalog
 from diptych.gateway.status import CODES
 from diptych.metrics import Metrics
@@ -26,6 +25,9 @@ def watch(
     metrics.inside_limit.set(settings.max_waiting_inputs)
     metrics.bytes_limit.set(settings.max_waiting_bytes)
     metrics.queue.labels("decode").set_function(lambda: decoders.waiting)
+    metrics.cache_bytes.labels("states").set_function(
+        lambda: sum(model.conditioner.states.kept_bytes for model in list(catalog))
+    )
     for tower in Tower:
         _watch_tower(metrics, tower, catalog)
 
@@ -40,13 +42,15 @@ def prepare(metrics: Metrics, services: Iterable[str]) -> None:
 
 
 def _watch_tower(metrics: Metrics, tower: Tower, catalog: Catalog) -> None:
-    def encoders() -> Iterable[Encoder]:
-        return [model.encoder for model in catalog]
+    def waiting() -> int:
+        models = list(catalog)  # a copy: Prometheus asks from a thread of its own
+        return sum(m.encoder.waiting(tower) + m.conditioner.states.waiting(tower) for m in models)
 
-    metrics.queue.labels(tower).set_function(lambda: sum(e.waiting(tower) for e in encoders()))
-    metrics.cache_bytes.labels(tower).set_function(
-        lambda: sum(e.kept_bytes(tower) for e in encoders())
-    )
+    def kept_bytes() -> int:
+        return sum(model.encoder.kept_bytes(tower) for model in list(catalog))
+
+    metrics.queue.labels(tower).set_function(waiting)
+    metrics.cache_bytes.labels(tower).set_function(kept_bytes)
 
 
 def _kind(method: MethodDescriptor) -> str:
