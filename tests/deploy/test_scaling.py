@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from diptych.metrics import Metrics
-from tests.deploy.manifests import Manifest, of_kind, pod, pods
+from tests.deploy.manifests import Manifest, named, of_kind, pods
 
 Rendered = dict[str, list[Manifest]]
 
@@ -93,8 +93,10 @@ def test_scaling_is_of_what_is_there_and_slow_on_the_way_down(services: Rendered
         listed = scalers(found)
         if name.startswith("mixed"):
             assert {target for target, *_ in listed} == wanted
+            for one in {one.name for one in pods(found)} - wanted:
+                assert named(found, "Deployment", one)["spec"]["replicas"] == 2
         for target, least, most, down in listed:
-            assert pod(found, target)
+            assert "replicas" not in named(found, "Deployment", target)["spec"]  # apply resets it
             assert 2 <= least < most
             assert down["stabilizationWindowSeconds"] >= 300
 
