@@ -12,6 +12,9 @@ def test_a_misspelt_variable_stops_the_start() -> None:
     check_environment({"DIPTYCH_PORT": "1", "PATH": "x"})
     with pytest.raises(ValueError, match="unknown settings: DIPTYCH_PROT"):
         check_environment({"DIPTYCH_PROT": "1"})
+    check_environment({"DIPTYCH_CLIENT_KEY": "for the commands that are clients"})
+    with pytest.raises(ValueError, match="unknown settings: DIPTYCH_API_KEY;"):
+        check_environment({"DIPTYCH_API_KEY": "a file that would silently let everybody in"})
 
 
 @pytest.mark.parametrize("name", ["max_batch", "max_inputs", "stream_inputs", "max_image_pixels"])
