@@ -68,7 +68,7 @@ class Settings:
     """Of the embedded engine: OpenVINO on Linux on x86-64, else ONNX Runtime on the CPU."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of the embedded engine under OpenVINO: bf16 where the CPU has it is at least twice as fast."""
+    """Of the embedded engine under OpenVINO: bf16 where the CPU has it is twice as fast or more."""
 
     threads: int = 0
     """Engine threads per batch; 0: as many as the CPU quota allows."""
