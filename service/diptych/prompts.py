@@ -29,6 +29,8 @@ ROUND, SQUARE = 1.1, 1 / 1.1  # what a bare pair of brackets multiplies with
 MOST_WEIGHT = 100.0
 DEEPEST = 50  # brackets open at once
 
+_LEAST_MEAN = 1e-4  # of states, in means of their absolute values
+
 _PARTS = re.compile(r"\\[()\[\]\\]|[(\[\])]|:\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\)|\\|[^\\()\[\]:]+|:")
 
 
@@ -162,15 +164,17 @@ class PromptReader:
 def weigh(states: npt.NDArray[np.float32], weights: npt.NDArray[np.float32]) -> None:
     """Multiply states [T, H] by weights [T], in place, and scale them to the mean they had.
 
-    As lpw_stable_diffusion.py does. Where the mean becomes zero, they are not scaled.
+    As lpw_stable_diffusion.py does; but where a mean is nothing beside the states, and so only
+    what rounding left of it, they are not scaled.
     """
     if (weights == 1).all():
         return
+    least = _LEAST_MEAN * float(np.abs(states).mean(dtype=np.float64))
     before = float(states.mean(dtype=np.float64))
     states *= weights[:, None]
     after = float(states.mean(dtype=np.float64))
-    if after != 0 and math.isfinite(scale := before / after):
-        states *= np.float32(scale)
+    if min(abs(before), abs(after)) > least:
+        states *= np.float32(before / after)
 
 
 def _joined(

@@ -142,6 +142,9 @@ def test_weighing_keeps_the_mean() -> None:
     nothing = states.copy()
     weigh(nothing, np.zeros(9, np.float32))  # there is no mean to go back to
     assert np.isfinite(nothing).all()
+    level = states - states.mean()  # as behind a norm: what is left of the mean means nothing
+    weigh(level, weights)
+    np.testing.assert_allclose(level, (states - states.mean()) * weights[:, None], rtol=1e-6)
 
 
 def test_reading_needs_no_more_than_the_tokenizer(tmp_path: Path, reader: PromptReader) -> None:
