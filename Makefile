@@ -77,4 +77,4 @@ protos: $(VENV)/dev.stamp ## write the Python for protos/ into service/ (or OUT=
 	$(PROTOC) --python_out=$(OUT) --pyi_out=$(OUT) --grpc_python_out=$(OUT) --mypy_grpc_out=$(OUT) $(PROTOS)
 
 clean: ## remove what setup made
-	rm -rf $(VENV) .venv-deploy
+	rm -rf $(VENV) .venv-deploy .venv-prometheus

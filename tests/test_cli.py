@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -63,7 +64,7 @@ def test_serve_says_what_it_serves_and_stops_cleanly_when_told() -> None:
     process, printed = serve("--metrics-port", "0")
     text = "\n".join(printed)
     assert f"fingerprint {SHAPES.spec.fingerprint}" in text
-    assert "ExecutionProvider" in text
+    assert re.search(r"engine (openvino|onnxruntime) \S+, CPU, \w+, \d+ threads", text)
     assert "metrics on http://127.0.0.1:" in text
     process.send_signal(signal.SIGTERM)
     rest, _ = process.communicate(timeout=30)
