@@ -236,11 +236,13 @@ async def test_serve_writes_json_to_standard_error_when_told() -> None:
         start_new_session=True,
     )
     assert process.stdout is not None
-    while not (said := (await process.stdout.readline()).decode()).startswith("listening on "):
-        assert said, "the gateway ended before it listened"
-    async with AsyncClient(said.split()[-1]) as client:
-        await client.embed(["a"])
-    process.terminate()
-    _, errors = await asyncio.wait_for(process.communicate(), 30)
+    try:
+        while not (said := (await process.stdout.readline()).decode()).startswith("listening on "):
+            assert said, "the gateway ended before it listened"
+        async with AsyncClient(said.split()[-1]) as client:
+            await client.embed(["a"])
+    finally:
+        process.terminate()
+        _, errors = await asyncio.wait_for(process.communicate(), 30)
     found = [json.loads(line) for line in errors.decode().splitlines()]
     assert [line["code"] for line in found if line["logger"] == "diptych.access"] == ["OK"]
