@@ -96,7 +96,7 @@ FLOORS = [
     ["diptych.job.sources", "diptych.job.manifest"],
     ["diptych.job.plan", "diptych.job.items"],
     ["diptych.job.tars", "diptych.job.tables"],
-    ["diptych.job.places", "diptych.job.files"],
+    ["diptych.job.places", "diptych.job.files", "diptych.job.patience"],
     [
         "diptych.engines.embedded",
         "diptych.engines.triton",

@@ -9,7 +9,7 @@ from google.rpc import status_pb2
 
 from diptych.errors import DiptychError, EngineUnavailable, Overloaded
 from diptych.gateway.status import to_status
-from diptych.job.embedders import patiently
+from diptych.job.patience import patiently
 from diptych.wire_errors import to_error
 
 

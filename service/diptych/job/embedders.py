@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +22,10 @@ from diptych.errors import (
     EngineFailed,
     EngineUnavailable,
     NotFound,
-    Overloaded,
 )
 from diptych.gateway.opening import open_engine
 from diptych.job.items import Content
+from diptych.job.patience import patiently
 from diptych.job.plan import SpaceOf, Wanted
 from diptych.preprocess.images import decode_image
 from diptych.preprocess.text import TextTokenizer, by_length, pad_tokens
@@ -37,12 +36,8 @@ from diptych.wire import Options
 
 GATEWAY = "gateway://"
 
-_PAUSE_S = 0.2  # before a second try at an engine that is away; then longer, up to
-_LONGEST_PAUSE_S = 5.0
-
 Prepared: TypeAlias = npt.NDArray[Any] | bytes | str  # pixels, tokens; or what a gateway is sent
 Answer: TypeAlias = Vector | DiptychError
-Result = TypeVar("Result")
 
 
 class Embedder(Protocol):
@@ -172,10 +167,11 @@ class LocalEmbedder:
         self._free = asyncio.Semaphore(engine.in_flight)
 
     def prepare(self, tower: Tower, content: Content) -> Prepared:
-        wanted = self._wanted
+        wanted, spec = self._wanted, self._spec
+        if tower is spec.absent:
+            raise BadInput.at(tower, f"{spec.name!r} is a lone encoder, without {tower} tower")
         if isinstance(content, bytes):
-            exact, exif = wanted.exact_images, wanted.exif
-            return decode_image(content, self._spec.image, exif=exif, exact=exact)
+            return decode_image(content, spec.image, exif=wanted.exif, exact=wanted.exact_images)
         return self._tokenizer.tokenize(content, truncate=wanted.truncate).tokens
 
     async def run(self, tower: Tower, batch: Sequence[Prepared]) -> list[Answer]:
@@ -198,9 +194,8 @@ class LocalEmbedder:
         if tower is Tower.IMAGE:
             return await self._call(tower, {PIXELS: np.stack(batch)})
         spec = self._spec.text
-        lengths = [len(tokens) for tokens in batch]
         step = self._engine.length_step
-        groups = by_length(lengths, self._engine.call_tokens, step)
+        groups = by_length([len(one) for one in batch], self._engine.call_tokens, step)
         if spec.padding == "max_length":
             groups = [list(range(len(batch)))]
         vectors = np.empty((len(batch), self._spec.embed_dim), np.float32)
@@ -277,24 +272,3 @@ class GatewayEmbedder:
         if len(failures) == len(batch) > 1:
             raise failures[0]  # not the inputs' fault
         return [answers[number] for number in range(len(batch))]
-
-
-async def patiently(call: Callable[[], Awaitable[Result]], patience_s: float) -> Result:
-    """What `call` answers, tried again for so long while nobody is there to answer; and as long
-    as it takes while somebody is, who serves others first and says when to come again.
-
-    Raises:
-        EngineUnavailable: still, after `patience_s`.
-    """
-    ends, pause_s = time.monotonic() + patience_s, _PAUSE_S
-    while True:
-        wished_s = None
-        try:
-            return await call()
-        except EngineUnavailable:
-            if time.monotonic() > ends:
-                raise
-        except Overloaded as busy:
-            wished_s, ends = busy.retry_after_s, time.monotonic() + patience_s
-        await asyncio.sleep(max(pause_s, wished_s or 0.0))
-        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
