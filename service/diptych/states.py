@@ -6,8 +6,8 @@ import asyncio
 import hashlib
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TypeAlias
@@ -18,7 +18,9 @@ from diptych.batching import Answer, Batcher
 from diptych.cache import Cache
 from diptych.contract import ModelSpec, Priority, Tower
 from diptych.engines.base import Array, Engine
+from diptych.errors import Overloaded
 from diptych.metrics import Metrics
+from diptych.pace import SLACK
 from diptych.tracing import SPAN, Owners, batched
 
 # One input's outputs by name, each without the batch: [D], [H] or [T, H], float32.
@@ -53,6 +55,7 @@ class States:
         self._engine = engine
         self._metrics = metrics
         self._owners = Owners()
+        self._inside = dict.fromkeys(Tower, 0)
         self._cache: Cache[Answer[Outputs]] = Cache(cache_bytes, _kept_bytes)
         most = min(max_batch, _LARGEST)
         self._batchers: dict[Tower, Batcher[Row, Outputs]] = {
@@ -90,13 +93,14 @@ class States:
         """The outputs of one row; the same content at the same time is computed once.
 
         Raises:
+            Overloaded: at once, when so much is ahead of it that its deadline would pass.
             DeadlinePassed: before its work began.
             EngineError: the engine is away, or failed this row's batch.
         """
 
         async def compute() -> Answer[Outputs]:
             submitted, batcher = time.perf_counter(), self._batchers[tower]
-            with self._owners.owning(row):
+            with self._owners.owning(row), self._in_time(tower, deadline):
                 answer = await batcher.submit(row, priority=priority, deadline=deadline)
             self._metrics.spent("queue", answer.queue_s)
             self._metrics.spent("engine", answer.engine_s)
@@ -107,6 +111,23 @@ class States:
             return answer
 
         return await self._cache.get((tower, row.key), priority, compute)
+
+    @contextmanager
+    def _in_time(self, tower: Tower, deadline: float) -> Iterator[None]:
+        """Count one row in, unless it could only be late."""
+        ahead = self._inside[tower]
+        wait_s = self._batchers[tower].pace.expected_s(ahead)
+        left_s = deadline - asyncio.get_running_loop().time()
+        if SLACK * wait_s > left_s:
+            raise Overloaded(
+                f"{ahead} inputs are ahead, about {wait_s:.2f} s of work; "
+                f"the deadline is in {max(left_s, 0):.2f} s"
+            )
+        self._inside[tower] += 1
+        try:
+            yield
+        finally:
+            self._inside[tower] -= 1
 
     async def _run_images(self, batch: list[Row], timeout_s: float) -> list[Outputs]:
         return await self._run(Tower.IMAGE, batch, timeout_s)
