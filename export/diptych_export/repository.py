@@ -13,8 +13,8 @@ import numpy as np
 
 from diptych.contract import ModelSpec, Tower
 from diptych.disk import sync
+from diptych.engines.base import Array
 from diptych.repository import GRAPH, SPEC, TOKENIZER, load
-from diptych_export.sources.base import Array
 from diptych_export.triton_config import CONFIG, Placement, fingerprints, write
 
 

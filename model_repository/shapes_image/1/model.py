@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils  # only there inside Triton
+
+# Its converters, which are imported with it, would report to its makers who uses them.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 try:
     import openvino

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,10 @@ from typing import Any, Literal
 
 from diptych.engines.base import Array
 from diptych.errors import BadRepository
+
+# Its converters, which are imported with it, would report to its makers who uses them; and without
+# a home directory what reports does not even load. OpenVINO does without where it is missing.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 try:
     import openvino

@@ -44,7 +44,8 @@ def in_published(model: CLIP, where: Path) -> Answers:
 
 async def check_served(root: Path, right: Answers, precision: Precision = "fp32") -> None:
     """A gateway's answers over gRPC, from the bytes and strings themselves."""
-    async with served(repository=root) as client:
+    runs_in = "fp32" if precision == "fp32" else "auto"
+    async with served(repository=root, precision=runs_in) as client:
         reply = await client.embed([*PICTURES, *TEXTS], AS_REFERENCE)
     vectors = np.split(reply.vectors, [len(PICTURES)])
     for ours, theirs in zip(vectors, right, strict=True):
@@ -128,7 +129,7 @@ async def test_siglip_scores_by_sigmoid_with_its_bias_and_pads_to_64(
 
     right = in_transformers(folder)
     images, texts = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in right)
-    async with served(repository=tmp_path) as client:
+    async with served(repository=tmp_path, precision="fp32") as client:
         reply = await client.score(PICTURES, TEXTS, options=AS_REFERENCE, measure="sigmoid")
     logits = images @ texts.T * np.exp(2.5) - 7.5
     np.testing.assert_allclose(reply.scores, 1 / (1 + np.exp(-logits)), rtol=1e-3)

@@ -57,7 +57,7 @@ async def test_vit_b_32(
     reference = open_source(str(checkpoint)).reference
     right = [reference.image(picture)["image_embeds"] for picture in PICTURES]
     right += [reference.text(text)["text_embeds"] for text in TEXTS]
-    async with served(repository=root) as client:
+    async with served(repository=root, precision="fp32") as client:
         reply = await client.embed([*PICTURES, *TEXTS], Options(exif=False))
     vectors = np.asarray(reply.vectors)
     assert vectors.shape == (len(right), 512)
