@@ -72,7 +72,7 @@ def weighed(prompt: str) -> list[tuple[str, float]]:
         elif found == "]" and square_open:
             square_open.pop()
         else:
-            plain = found[1:] if len(found) == 2 and found[0] == "\\" else found
+            plain = found[1:] if found[0] == "\\" else found  # alone it means nothing
             texts.append((plain, (*round_open, *square_open)))
     return list(_joined(texts, factors))
 

@@ -40,7 +40,7 @@ def reader(tokenizer: TextTokenizer) -> PromptReader:
         ("[cat]", [("cat", 1 / 1.1)]),
         ("((a b))", [("a b", 1.1**2)]),
         ("(a [b] (c:2):1.5)", [("a ", 1.5), ("b", 1.5 / 1.1), (" ", 1.5), ("c", 3)]),
-        (r"\(a\) \[b\] \\ \x", [(r"(a) [b] \ \x", 1)]),
+        (r"\(a\) \[b\] \\ \x", [(r"(a) [b] \ x", 1)]),
         ("a) b] c:1.3) :", [("a) b] c:1.3) :", 1)]),  # nothing was opened
         ("a (b [c", [("a ", 1), ("b ", 1.1), ("c", 1)]),  # nothing was closed
         ("(a:b)", [("a:b", 1.1)]),  # no number
