@@ -92,7 +92,7 @@ def _table(title: str, names: list[str], scores: list[list[float]]) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE)
     table.add_column(no_wrap=True)
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", min_width=6, overflow="fold")  # numbers whole
     best = [max(row) for row in scores]
     for caption, column in zip(CAPTIONS, zip(*scores, strict=True), strict=True):
         cells = [
