@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 MILLION = 1_000_000
 EXAMPLE_PRICE = 0.04  # of a vCPU-hour, to show the arithmetic; not a quotation
@@ -157,17 +158,30 @@ def replicas() -> str:
     return table(("640x480 images a second", "pods of 2 vCPU", "vCPU"), rows)
 
 
+Rows: TypeAlias = list[tuple[str, ...]]
+
+
 def thousand() -> str:
     """The plan to 1,000 GPUs, a step a row."""
-    p = Plan()
-    pods, cores = p.cells * p.cell_pods, p.cells * p.cell_pods * p.pod_cores
+    plan = Plan()
+    rows = [*_load(plan), *_gateways(plan), *_wires(plan)]
+    return table(("step", "arithmetic", "result"), rows)
+
+
+def _load(p: Plan) -> Rows:
     day = p.peak * p.mean * 86_400
-    pixels = p.side * p.side * 3
-    rows = [
+    return [
         ("peak", f"{p.gpus:,} x {p.gpu_images:,.0f} x {p.load}", f"{p.peak:,.0f} images/s"),
         ("a day", f"peak x {p.mean} x 86,400 s", f"{day / 1e9:,.0f} billion images"),
         ("cells", f"{p.gpus:,} / {p.cell_gpus}", f"{p.cells}"),
         ("peak of a cell", "peak / cells", f"{p.cell_peak:,.0f} images/s"),
+    ]
+
+
+def _gateways(p: Plan) -> Rows:
+    pods = p.cells * p.cell_pods
+    cores = pods * p.pod_cores
+    return [
         (
             "gateway time of an image",
             f"{DECODE_S * 1e3:.1f} + {LOOP_S * 1e3:.2f} ms (measured)",
@@ -191,6 +205,15 @@ def thousand() -> str:
             f"{p.cell_gpus} / ({p.cell_pods} pods x {p.pod_workers} processes), rounded up",
             f"{p.triton_replicas}",
         ),
+    ]
+
+
+def _wires(p: Plan) -> Rows:
+    """What goes over the network, and what all of it costs."""
+    pods = p.cells * p.cell_pods
+    cores = pods * p.pod_cores
+    pixels = p.side * p.side * 3
+    return [
         (
             "connections in a cell",
             f"{p.cell_pods} x {p.pod_workers} x {p.cell_gpus}",
@@ -227,7 +250,6 @@ def thousand() -> str:
             f"{_million_on_gpus(p):.3f} at P = 0.04, G = 3",
         ),
     ]
-    return table(("step", "arithmetic", "result"), rows)
 
 
 def _million_on_gpus(plan: Plan) -> float:

@@ -17,6 +17,7 @@ from tests.conditioning import pipelines
 from tests.serving import local
 
 TEXT, TEXT_2, IMAGE = "clip-l", "clip-g", "clip-h"
+LONG = "the red dog photo a circle " * 33 + "red dog"  # 200 tokens
 
 
 @pytest.fixture(scope="session", autouse=True)

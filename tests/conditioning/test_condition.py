@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 import torch
 
-from diptych.cli import app
-from diptych.client import AsyncClient, Client
+from diptych.client import AsyncClient
 from diptych.errors import BadInput, BadRepository, DeadlinePassed, NotFound, SpaceMismatch
 from diptych.gateway.server import gateway
 from diptych.prompts import weigh
-from diptych.v1 import conditioning_pb2 as pb
-from diptych.v1 import embedding_pb2
 from diptych.wire import Options
 from diptych.wire_conditioning import Conditioning, ConditionReply, Prompt
 from tests.conditioning import pipelines
-from tests.conditioning.conftest import IMAGE, TEXT, TEXT_2
+from tests.conditioning.conftest import IMAGE, LONG, TEXT, TEXT_2
 from tests.drawing import encoded, red_circle
 from tests.serving import SHAPES, faulty, local, served
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
 CIRCLE = encoded(red_circle())
-LONG = "the red dog photo a circle " * 33 + "red dog"  # 200 tokens
 BOTH = Conditioning(models=(TEXT, TEXT_2))
 TWICE = Conditioning(models=(TEXT_2, TEXT_2))
 
@@ -167,24 +160,6 @@ async def test_images_are_given_with_their_negatives(client: AsyncClient) -> Non
         await client.condition("ip_adapter", images=["a text"], options=options)
 
 
-async def test_half_precision_and_parts_hold_the_same_numbers(client: AsyncClient) -> None:
-    whole = await client.condition("sdxl", [LONG] * 40, "a photo", how=BOTH)
-    parts = await client.condition("sdxl", [LONG] * 40, "a photo", how=BOTH, in_parts=True)
-    assert sum(tensor.nbytes for tensor in whole.tensors.values()) > 4 * 2**20
-    assert list(parts.tensors) == list(whole.tensors)
-    for name, tensor in whole.tensors.items():
-        assert tensor.dtype == np.float32
-        np.testing.assert_array_equal(parts.tensors[name], tensor)
-    half = await client.condition(
-        "sdxl", "a red dog", how=Conditioning(models=(TEXT, TEXT_2), half=True)
-    )
-    assert {tensor.dtype for tensor in half.tensors.values()} == {np.dtype(np.float16)}
-    full = await client.condition("sdxl", "a red dog", how=BOTH)
-    np.testing.assert_allclose(embeds(half), embeds(full), rtol=2e-3, atol=2e-3)
-    tensors = full.arguments(torch=True)
-    assert tensors["prompt_embeds"].dtype == torch.float32
-
-
 async def test_what_does_not_go_together_is_said_with_its_field(client: AsyncClient) -> None:
     async def problem(*args: Any, **settings: Any) -> str:
         with pytest.raises(BadInput) as caught:
@@ -279,71 +254,3 @@ async def test_only_the_outputs_asked_for_are_computed_and_deadlines_count() -> 
         with pytest.raises(DeadlinePassed):
             await client.condition("sd15", "c")
         server.engine.gate.set()
-
-
-async def test_a_stream_answers_requests_in_order_and_ends_with_the_first_that_fails(
-    client: AsyncClient,
-) -> None:
-    good = [pb.ConditionRequest(profile="sd15", prompts=[pb.Prompt(text=t)]) for t in "ab"]
-    bad = pb.ConditionRequest(profile="sd15", data_type=embedding_pb2.DATA_TYPE_BOOL)
-    stub: Any = client._conditioning
-    call = stub.ConditionStream(
-        iter([pb.ConditionStreamRequest(request=one) for one in (*good, bad)])
-    )
-    parts: list[pb.ConditionStreamResponse] = []
-
-    async def read() -> None:
-        async for part in call:
-            parts.append(part)
-
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await read()
-    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "request.data_type" in str(caught.value.details())
-    headers = [part.header for part in parts if part.HasField("header")]
-    assert [header.profile for header in headers] == ["sd15", "sd15"]
-    data = sum(len(part.data) for part in parts)
-    assert data == 2 * 2 * 77 * 32 * 4
-    assert not any(named.tensor.data for header in headers for named in header.tensors)
-
-
-async def test_the_command_line_saves_tensors(
-    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    settings = local(repository=models, model=(TEXT, TEXT_2, IMAGE), precision="fp32")
-    async with gateway(settings) as running:
-        where = ["--address", running.address]
-        saved = tmp_path / "cat.npz"
-        arguments = [
-            "condition", *where, "--profile", "sdxl", "--model", TEXT, "--model", TEXT_2,
-            "--prompt", "a (red:1.2) dog", "--negative", LONG, "--save", str(saved), "--json",
-        ]  # fmt: skip
-        await asyncio.to_thread(command, *arguments)
-        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        await asyncio.to_thread(command, "profiles", *where)
-        listed = capsys.readouterr().out
-        with_sync_client = await asyncio.to_thread(_sync, running.address)
-    assert lines[0] == {"tensor": "prompt_embeds", "dtype": "float32", "shape": [1, 231, 64]}
-    assert lines[-1]["negative"][0]["chunks"] == 3
-    with np.load(saved) as arrays:
-        assert arrays["prompt_embeds"].shape == (1, 231, 64)
-    assert "ip_adapter_plus: " in listed
-    assert with_sync_client == ["prompt_embeds", "negative_prompt_embeds"]
-
-
-def command(*arguments: str) -> None:
-    with pytest.raises(SystemExit) as ended:
-        app(arguments)
-    assert ended.value.code == 0
-
-
-def _sync(address: str) -> list[str]:
-    with Client(address) as client:
-        first = client.condition("sd15", ["a", "b"], ["c", "d"])
-        second = client.condition("sd15", [Prompt("a", "c"), Prompt("b", "d")], in_parts=True)
-        assert client.profiles()
-    for name, tensor in first.tensors.items():
-        np.testing.assert_array_equal(second.tensors[name], tensor)
-    with pytest.raises(ValueError, match="2 negatives for 1 prompts"):
-        client.condition("sd15", "a", ["b", "c"])
-    return list(first.tensors)

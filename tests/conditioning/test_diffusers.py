@@ -15,7 +15,7 @@ from diptych.client import AsyncClient
 from diptych.wire import Options
 from diptych.wire_conditioning import Conditioning, ConditionReply, Prompt
 from tests.conditioning import pipelines
-from tests.conditioning.conftest import IMAGE, TEXT, TEXT_2
+from tests.conditioning.conftest import IMAGE, LONG, TEXT, TEXT_2
 from tests.conditioning.pipelines import CONTEXT, furthest, picture
 from tests.drawing import encoded, red_circle
 
@@ -27,7 +27,6 @@ pytestmark = [
 STEP = 1 / 255  # the furthest that any channel of any pixel may be off
 PROMPT, NEGATIVE = "A photo of THE red circle, above a blue square!", "two dogs; at night?"
 OTHER = "the quick brown fox"
-LONG = "the red dog photo a circle " * 33 + "red dog"  # 200 tokens
 BOTH = (TEXT, TEXT_2)
 
 
