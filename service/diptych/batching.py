@@ -91,7 +91,8 @@ class Batcher(Generic[Item, Result]):
         }
         self._work = asyncio.Event()
         self._is_stopped = False
-        self._kept = 0.0  # places that bulk work has a right to
+        self._passed = 0  # interactive items that were run before bulk work that waits
+        self._usual = max_items  # interactive items of a batch, as the latest with any had
         self.pace = Pace(in_flight=in_flight, max_items=max_items, call_items=call_items)
 
     async def submit(
@@ -140,12 +141,15 @@ class Batcher(Generic[Item, Result]):
         """Take what goes into one call. Empty when all that waited had been abandoned."""
         batch: list[_Entry[Item, Result]] = []
         places = self._max_items
-        self._fill(batch, Priority.INTERACTIVE, places - self._places_kept())
+        kept = self._places_kept()
+        if kept >= self._usual:  # groups of others passed bulk by: now it has one of its own
+            self._fill(batch, Priority.BULK, kept)
+        self._fill(batch, Priority.INTERACTIVE, places if batch else places - kept)
         self._fill(batch, Priority.BULK, places)
         if len(batch) < places:  # bulk did not use what was kept for it
             self._fill(batch, Priority.INTERACTIVE, places)
         batch = self._in_time(self._first_group(batch))
-        self._kept -= sum(entry.priority is Priority.BULK for entry in batch)
+        self._count_shares(batch)
         if not len(self):
             self._work.clear()
         return batch
@@ -177,11 +181,17 @@ class Batcher(Generic[Item, Result]):
     def _places_kept(self) -> int:
         """For bulk work in the next batch. Where a batch is one item, every eighth is bulk."""
         if not self._waiting[Priority.BULK]:
-            self._kept = 0.0
+            self._passed = self._max_items // _BULK_SHARE * (_BULK_SHARE - 1)
             return 0
-        places = self._max_items
-        self._kept = min(max(self._kept, 0.0) + places / _BULK_SHARE, places)
-        return int(self._kept)
+        return self._passed // (_BULK_SHARE - 1)
+
+    def _count_shares(self, batch: list[_Entry[Item, Result]]) -> None:
+        bulk = sum(entry.priority is Priority.BULK for entry in batch)
+        hurried = len(batch) - bulk
+        self._usual = hurried or self._usual
+        self._passed = max(self._passed - bulk * (_BULK_SHARE - 1), 0)
+        if self._waiting[Priority.BULK]:
+            self._passed = min(self._passed + hurried, self._max_items * (_BULK_SHARE - 1))
 
     def _fill(self, batch: list[_Entry[Item, Result]], priority: Priority, max_items: int) -> None:
         heap = self._waiting[priority]
