@@ -23,12 +23,13 @@ import numpy as np
 
 from bench.traffic import pictures, texts
 from diptych import repository
-from diptych.contract import ImageSpec, TextSpec, Tower
-from diptych.engines.base import EMBEDS, MASK, PIXELS, TOKENS
+from diptych.contract import ImageSpec, ModelSpec, Tower
+from diptych.engines.base import EMBEDS, PIXELS
 from diptych.engines.embedded import EmbeddedEngine
 from diptych.preprocess.images import decode_image
-from diptych.preprocess.text import TextTokenizer, pad_tokens
+from diptych.preprocess.text import TextTokenizer
 from diptych.settings import cores
+from diptych.text_calls import TextCalls
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 TEXT_BATCHES = (1, 8, 32, 64)
@@ -54,9 +55,7 @@ async def measured(files: repository.ModelFiles) -> dict[str, Any]:
     tokenizer = TextTokenizer(files.tokenizer, spec.text)
     sample = texts()[:2000]
     tokens = [tokenizer.tokenize(text).tokens for text in sample]
-    lengths = Counter(
-        pad_tokens([one], spec.text, engine.length_step)[0].shape[1] for one in tokens
-    )
+    lengths = Counter(len(one) for one in tokens)
     measured_at = sorted({min(length, spec.text.context_length) for length in LENGTHS})
     try:
         return {
@@ -65,7 +64,7 @@ async def measured(files: repository.ModelFiles) -> dict[str, Any]:
             "tokenize": _each(lambda: [tokenizer.tokenize(t) for t in sample], len(sample)),
             **_decoding(spec.image),
             "image": await _image_tower(engine, spec.image, BATCHES),
-            "text": {n: await _text_tower(engine, spec.text, n, TEXT_BATCHES) for n in measured_at},
+            "text": {n: await _text_tower(engine, spec, n, TEXT_BATCHES) for n in measured_at},
             "lengths": {length: number / len(tokens) for length, number in lengths.items()},
         }
     finally:
@@ -92,29 +91,32 @@ async def _image_tower(
     found = {}
     for rows in batches:
         pixels = drawn.integers(0, 256, (rows, spec.size, spec.size, 3), dtype=np.uint8)
-        found[rows] = await _each_run(engine, Tower.IMAGE, {PIXELS: pixels}, rows)
+        found[rows] = await _each_run(
+            engine, Tower.IMAGE, {PIXELS: pixels}, EMBEDS[Tower.IMAGE], rows
+        )
     return found
 
 
 async def _text_tower(
-    engine: EmbeddedEngine, spec: TextSpec, length: int, batches: Iterable[int]
+    engine: EmbeddedEngine, spec: ModelSpec, length: int, batches: Iterable[int]
 ) -> dict[int, float]:
     found = {}
     for rows in batches:
-        ids = np.full((rows, length), spec.end_id, dtype=np.int64)
-        inputs = {TOKENS: ids, MASK: np.ones_like(ids)} if spec.attention_mask else {TOKENS: ids}
-        found[rows] = await _each_run(engine, Tower.TEXT, inputs, rows)
+        text = np.full(length, spec.text.pad_id, dtype=np.int64)
+        text[0], text[-1] = spec.text.start_id or spec.text.end_id, spec.text.end_id
+        call = TextCalls(spec, length_step=engine.length_step).call([text] * rows)
+        found[rows] = await _each_run(engine, Tower.TEXT, call.inputs, call.output, rows)
     return found
 
 
 async def _each_run(
-    engine: EmbeddedEngine, tower: Tower, inputs: Mapping[str, Any], rows: int
+    engine: EmbeddedEngine, tower: Tower, inputs: Mapping[str, Any], output: str, rows: int
 ) -> float:
-    """Seconds per row: the median of runs."""
+    """Seconds per input: the median of runs."""
     taken: list[float] = []
     while len(taken) < _LEAST or sum(taken) < _SECONDS:
         began = time.perf_counter()
-        await engine.run(tower, inputs, [EMBEDS[tower]])
+        await engine.run(tower, inputs, [output])
         taken.append(time.perf_counter() - began)
     return statistics.median(taken[1:]) / rows  # the first one warms up
 

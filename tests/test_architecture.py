@@ -105,12 +105,18 @@ FLOORS = [
         "diptych.testing",
     ],
     [
+        "diptych.text_calls",
         "diptych.engines.breaker",
         "diptych.engines.triton_checks",
         "diptych.engines.triton_install",
         "diptych.engines.triton_wire",
     ],
-    ["diptych.engines.triton_rows", "diptych.engines.onnx_graph", "diptych.engines.openvino_graph"],
+    [
+        "diptych.preprocess.packing",
+        "diptych.engines.triton_rows",
+        "diptych.engines.onnx_graph",
+        "diptych.engines.openvino_graph",
+    ],
     [
         "diptych.repository",
         "diptych.preprocess.*",

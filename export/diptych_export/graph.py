@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from diptych.contract import ImageSpec
+from diptych.contract import TEXTS_A_ROW, ImageSpec, TextSpec
+from diptych.engines.base import PACKED
 from diptych.profiles import states_output
 
 Pooled: TypeAlias = Literal["end", "first", "last"]  # which position stands for the text
@@ -59,12 +61,31 @@ class AbsentImage(ImageTower):
         return (self.one + 0 * pixel_values.flatten(1)[:, :1],)
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The ids that every text begins and ends with, and no text has inside."""
+
+    start_id: int
+    end_id: int
+
+
+def frame(text: TextSpec) -> Frame | None:
+    """By which texts that lie side by side are told apart; None where they cannot be."""
+    if text.start_id is None or text.start_id in (text.end_id, text.pad_id):
+        return None
+    return Frame(text.start_id, text.end_id)
+
+
 class TextTower(nn.Module):
     """int64 [B, L'], and where the tower takes one a mask alike, to `outputs`.
 
     [B, D], then [B, L', H], [B, L', H] and [B, H]: the last hidden state has passed the final
     norm, the penultimate has not, and `pooled` is the last one where the text is read off, not
     projected: what image generators condition on.
+
+    With a `frame`, a row may hold several texts side by side, each from its start token to its end
+    token. No token sees one of another text, each text's places count from 0, and `packed_embeds`
+    [B, TEXTS_A_ROW, D] are the texts' in their order. A row of one text is what it always was.
     """
 
     def __init__(
@@ -75,8 +96,10 @@ class TextTower(nn.Module):
         pooled: Pooled = "end",
         penultimate: bool = True,
         layers: int = 0,
+        frame: Frame | None = None,
     ) -> None:
-        """`text` answers as transformers' text models do.
+        """`text` answers as transformers' text models do; with a `frame` it is CLIP's, which sees
+        backwards only and takes `position_ids`.
 
         `pooled` "end" is its own `pooler_output`, at the end token; `penultimate` is to be False
         where the inner states are of another width than the last. Of so many last `layers`, the
@@ -87,15 +110,21 @@ class TextTower(nn.Module):
         self.projection = projection
         self.pooled = pooled
         self.layers = layers
+        self.frame = frame
         names = (TEXT_EMBEDS, "last_hidden_state", PENULTIMATE, "pooled")
         self.outputs = tuple(name for name in names if penultimate or name != PENULTIMATE)
         self.outputs += tuple(name for _, _, name in self._more())
+        self.outputs += () if frame is None else (PACKED,)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None
     ) -> tuple[Tensor, ...]:
+        if self.frame is None:
+            places: dict[str, Tensor] = {}
+        else:
+            places, attention_mask = _told_apart(input_ids, attention_mask, self.frame)
         answer = self.text(
-            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True
+            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, **places
         )
         last = answer.last_hidden_state
         if self.pooled == "end":
@@ -109,6 +138,8 @@ class TextTower(nn.Module):
             else answer.hidden_states[-1 - layer]
             for layer, norm, _ in self._more()
         ]
+        if self.frame is not None:
+            more.append(self.projection(_at_ends(last, input_ids, self.frame)))
         return (self.projection(pooled), *states, pooled, *more)
 
     def with_layers(self, layers: int) -> TextTower:
@@ -128,6 +159,7 @@ class TextTower(nn.Module):
             pooled=self.pooled,
             penultimate=penultimate,
             layers=layers,
+            frame=self.frame,
         )
 
     def _more(self) -> list[tuple[int, bool, str]]:
@@ -152,6 +184,35 @@ class AbsentText(TextTower):
         if layers:
             raise ValueError("there is no text tower")
         return self
+
+
+def _told_apart(
+    ids: Tensor, heeded: Tensor | None, frame: Frame
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Places within each text, and what each token sees, as CLIP's attention adds it [B, 1, L, L].
+
+    Written with comparisons and sums alone, which every engine has; the counts stay below 256,
+    where bfloat16 still has every whole number.
+    """
+    place = torch.arange(ids.shape[1], device=ids.device)
+    earlier = place[None, :] <= place[:, None]
+    text = ((ids == frame.start_id)[:, None, :] & earlier).sum(-1)  # [B, L]: starts so far
+    seen = (text[:, None, :] == text[:, :, None]) & earlier
+    own_place = seen.sum(-1) - 1
+    if heeded is not None:
+        seen = seen & (heeded[:, None, :] != 0)
+    mask = torch.where(seen, 0.0, float("-inf"))[:, None]
+    return {"position_ids": own_place}, mask
+
+
+def _at_ends(last: Tensor, ids: Tensor, frame: Frame) -> Tensor:
+    """The states [B, L, H] at the first `TEXTS_A_ROW` end tokens of each row; zeros beyond."""
+    place = torch.arange(ids.shape[1], device=ids.device)
+    ends = ids == frame.end_id
+    number = (ends[:, None, :] & (place[None, :] <= place[:, None])).sum(-1)  # ends so far
+    wanted = torch.arange(1, TEXTS_A_ROW + 1, device=ids.device)
+    chosen = ends[:, None, :] & (number[:, None, :] == wanted[:, None])  # [B, TEXTS_A_ROW, L]
+    return chosen.to(last.dtype) @ last
 
 
 def more_states(layers: int) -> list[tuple[int, bool, str]]:

@@ -10,13 +10,14 @@ from typing import TypeVar
 import numpy as np
 
 from diptych.contract import Matrix, Pixels, Tower
-from diptych.engines.base import EMBEDS, MASK, PIXELS, TOKENS, Array, Engine
+from diptych.engines.base import EMBEDS, PIXELS, Engine
 from diptych.engines.embedded import EmbeddedEngine
 from diptych.preprocess.images import decode_image
-from diptych.preprocess.text import TextTokenizer, pad_tokens
+from diptych.preprocess.text import TextTokenizer
 from diptych.repository import ModelFiles
 from diptych.scoring import unit
 from diptych.settings import cores
+from diptych.text_calls import TextCalls
 
 Item = TypeVar("Item")
 
@@ -30,6 +31,9 @@ class Inference:
         self.spec = files.spec
         self.engine = engine
         self._tokenizer = TextTokenizer(files.tokenizer, files.spec.text)
+        self._text_calls = TextCalls(
+            files.spec, call_tokens=engine.call_tokens, length_step=engine.length_step
+        )
 
     async def images(self, encoded: Sequence[bytes]) -> Matrix:
         """Unit vectors [N, D] of N encoded images.
@@ -41,26 +45,22 @@ class Inference:
 
     async def pixels(self, pixels: Sequence[Pixels]) -> Matrix:
         """Unit vectors [N, D] of N decoded images."""
+        name = EMBEDS[Tower.IMAGE]
         stacks = [{PIXELS: np.stack(part)} for part in _parts(pixels)]
-        return await self._run(Tower.IMAGE, stacks)
+        answers = [await self.engine.run(Tower.IMAGE, inputs, [name]) for inputs in stacks]
+        return self._units([answer[name] for answer in answers])
 
     async def texts(self, texts: Sequence[str]) -> Matrix:
         """Unit vectors [N, D] of N texts, those over-long cut."""
         tokens = [self._tokenizer.tokenize(text, truncate=True).tokens for text in texts]
-        stacks = []
+        found = []
         for part in _parts(tokens):
-            ids, mask = pad_tokens(part, self.spec.text)
-            stacks.append(
-                {TOKENS: ids, MASK: mask} if self.spec.text.attention_mask else {TOKENS: ids}
-            )
-        return await self._run(Tower.TEXT, stacks)
+            call = self._text_calls.call(part)
+            found.append(call.embeds(await self.engine.run(Tower.TEXT, call.inputs, [call.output])))
+        return self._units(found)
 
-    async def _run(self, tower: Tower, stacks: list[dict[str, Array]]) -> Matrix:
-        name = EMBEDS[tower]
-        if not stacks:
-            return np.zeros((0, self.spec.embed_dim), np.float32)
-        answers = [await self.engine.run(tower, inputs, [name]) for inputs in stacks]
-        return unit(np.concatenate([answer[name] for answer in answers]))
+    def _units(self, parts: list[Matrix]) -> Matrix:
+        return unit(np.concatenate([np.zeros((0, self.spec.embed_dim), np.float32), *parts]))
 
 
 @asynccontextmanager

@@ -14,9 +14,11 @@ import numpy as np
 import onnxruntime as ort
 
 from diptych.contract import Tokens, Tower, canary_pixels, canary_tokens
-from diptych.engines.base import EMBEDS, MASK, PIXELS, TOKENS
+from diptych.engines.base import EMBEDS, PACKED, PIXELS
 from diptych.preprocess.images import decode_image
+from diptych.preprocess.packing import packed
 from diptych.preprocess.text import TextTokenizer, pad_tokens
+from diptych.text_calls import inputs as text_inputs
 from diptych_export import samples
 from diptych_export.errors import ParityError
 from diptych_export.sources.base import Array, Source
@@ -92,11 +94,24 @@ class Gate:
                 answer = _run(session, self._inputs(tower, rows))
                 _compare(tower, answer, [(r, expected[r]) for r in rows], precision, figures)
                 vectors.append(answer[EMBEDS[tower]])
+        if tower is Tower.TEXT and PACKED in answer:
+            self._check_packed(session, precision, figures)
         # Its engine proves itself by this input before it serves, so it has to pass as well.
         name, right = EMBEDS[tower], np.array(getattr(self._canary, tower), np.float32)
         answer = {name: _run(session, self._canary_inputs[tower])[name]}
         _compare(tower, answer, [("canary", {name: right})], precision, figures)
         return np.concatenate(vectors)[: len(expected)]
+
+    def _check_packed(self, session: Any, precision: Precision, figures: dict[str, float]) -> None:
+        """Every text among others in its row, in rows of many widths; add to `figures`."""
+        expected = self._expected[Tower.TEXT]
+        for batch in (2, 7, MAX_BATCH):
+            for group in _groups(len(expected), batch):
+                rows = packed([self._tokens[text] for text in group], self._text, step=1)
+                answer = session.run([PACKED], text_inputs(self._text, rows.ids, rows.present))[0]
+                found = answer[rows.rows, rows.slots]
+                right = [(text, {PACKED: expected[text][EMBEDS[Tower.TEXT]]}) for text in group]
+                _compare(Tower.TEXT, {PACKED: found}, right, precision, figures)
 
     def feeds(self, tower: Tower, batch: int) -> list[Inputs]:
         """Every input of a tower, in runs of `batch` rows."""
@@ -109,8 +124,7 @@ class Gate:
         return self._text_inputs([self._tokens[row] for row in rows])
 
     def _text_inputs(self, tokens: Sequence[Tokens]) -> Inputs:
-        ids, mask = pad_tokens(tokens, self._text)
-        return {TOKENS: ids, MASK: mask} if self._text.attention_mask else {TOKENS: ids}
+        return text_inputs(self._text, *pad_tokens(tokens, self._text))
 
     def _agreement(self, vectors: Mapping[Tower, Array]) -> float:
         right = {
@@ -171,6 +185,8 @@ def _compare(
 ) -> None:
     least = MIN_COSINE[precision]
     for name, rows in answer.items():
+        if name not in expected[0][1]:
+            continue  # packed: compared apart
         output = f"{tower}.{name}"
         for row, (number, right) in zip(rows, expected, strict=True):
             cosine = lowest_cosine(row[: len(right[name])], right[name])

@@ -11,8 +11,9 @@ import numpy as np
 import onnx
 
 from diptych.contract import TextSpec, Tower
-from diptych.engines.base import MASK, PIXELS, TOKENS
+from diptych.engines.base import PIXELS
 from diptych.preprocess.text import TextTokenizer, pad_tokens
+from diptych.text_calls import inputs as text_inputs
 from diptych_export.calibration import Calibration
 from diptych_export.errors import ParityError
 from diptych_export.halves import to_bfloat16, to_float16
@@ -103,7 +104,5 @@ def _feeds(calibration: Calibration, tokenizer: Path, text: TextSpec) -> dict[To
     for start in range(0, len(tokens), _BATCH):
         part = slice(start, start + _BATCH)
         found[Tower.IMAGE].append({PIXELS: np.stack(calibration.pixels[part])})
-        ids, mask = pad_tokens(tokens[part], text)
-        both: Feed = {TOKENS: ids, MASK: mask} if text.attention_mask else {TOKENS: ids}
-        found[Tower.TEXT].append(both)
+        found[Tower.TEXT].append(text_inputs(text, *pad_tokens(tokens[part], text)))
     return found

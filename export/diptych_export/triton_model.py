@@ -32,6 +32,7 @@ except ImportError:  # no wheel for this platform
 
 Array: TypeAlias = npt.NDArray[Any]
 
+_PACKED = "packed_embeds"  # as diptych.engines.base has it
 _ROW_CHECK = "row_check"  # as diptych.engines.triton_rows has it
 
 
@@ -51,6 +52,7 @@ class TritonPythonModel:
         threads = int(given.get("threads", "0")) or len(os.sched_getaffinity(0))
         path = Path(__file__).with_name("model.onnx")
         embeds = [each["name"] for each in config["output"] if each["name"].endswith("_embeds")]
+        embeds = [name for name in embeds if name == _PACKED] or embeds  # what is asked for most
         try:
             if openvino is None:
                 self._graph: _OpenVino | _OnnxRuntime = _OnnxRuntime(path, threads)

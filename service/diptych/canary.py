@@ -7,11 +7,11 @@ import time
 
 import numpy as np
 
-from diptych.contract import ModelSpec, Tower, canary_pixels, canary_tokens
-from diptych.engines.base import EMBEDS, MASK, PIXELS, TOKENS, Array, Engine
+from diptych.contract import Matrix, ModelSpec, Tower, canary_pixels, canary_tokens
+from diptych.engines.base import EMBEDS, PIXELS, Engine
 from diptych.errors import EngineFailed
-from diptych.preprocess.text import pad_tokens
 from diptych.scoring import unit
+from diptych.text_calls import TextCalls
 
 # By the precision of the graphs. An engine that multiplies in bf16 stays above; another graph, or
 # a wrong kernel, does not.
@@ -29,11 +29,10 @@ async def prove(engine: Engine, spec: ModelSpec, *, rows: int = 1) -> None:
         EngineUnavailable: no answer.
     """
     least = MIN_COSINE[spec.precision]
-    for tower, inputs in _canary(spec, rows).items():
-        name = EMBEDS[tower]
-        answer = await engine.run(tower, inputs, [name])
+    for tower in Tower:
+        found = await _run(engine, spec, tower, rows)
         expected = np.array(getattr(spec.canary, tower), dtype=np.float32)
-        worst = float((unit(answer[name]) @ expected).min())
+        worst = float((unit(found) @ expected).min())
         if worst < least:
             raise EngineFailed(
                 f"{spec.name}: the {tower} tower's canary has cosine {worst:.5f} to the reference; "
@@ -61,16 +60,19 @@ async def call_items(engine: Engine, spec: ModelSpec) -> dict[Tower, float]:
 async def _times(engine: Engine, spec: ModelSpec, rows: int) -> dict[Tower, float]:
     """Seconds that a batch of so many canaries takes."""
     taken: dict[Tower, float] = {}
-    for tower, inputs in _canary(spec, rows).items():
+    for tower in Tower:
         for _ in range(2):
             began = time.perf_counter()
-            await engine.run(tower, inputs, [EMBEDS[tower]])
+            await _run(engine, spec, tower, rows)
             taken[tower] = min(time.perf_counter() - began, taken.get(tower, math.inf))
     return taken
 
 
-def _canary(spec: ModelSpec, rows: int) -> dict[Tower, dict[str, Array]]:
-    tokens, mask = pad_tokens([canary_tokens(spec.text)] * rows, spec.text)
-    texts = {TOKENS: tokens, MASK: mask} if spec.text.attention_mask else {TOKENS: tokens}
-    pixels = np.stack([canary_pixels(spec.image)] * rows)
-    return {Tower.IMAGE: {PIXELS: pixels}, Tower.TEXT: texts}
+async def _run(engine: Engine, spec: ModelSpec, tower: Tower, rows: int) -> Matrix:
+    """So many canaries side by side, as callers' inputs are run."""
+    if tower is Tower.IMAGE:
+        pixels, name = np.stack([canary_pixels(spec.image)] * rows), EMBEDS[tower]
+        return (await engine.run(tower, {PIXELS: pixels}, [name]))[name]
+    calls = TextCalls(spec, call_tokens=engine.call_tokens, length_step=engine.length_step)
+    call = calls.call([canary_tokens(spec.text)] * rows)
+    return call.embeds(await engine.run(tower, call.inputs, [call.output]))

@@ -14,6 +14,8 @@ Tokens: TypeAlias = npt.NDArray[np.int64]  # [L'], start and end tokens included
 Vector: TypeAlias = npt.NDArray[np.float32]  # [D], unit length unless said otherwise
 Matrix: TypeAlias = npt.NDArray[np.float32]  # [N, D], one Vector a row
 
+TEXTS_A_ROW = 16  # that a graph can tell apart where texts are packed side by side
+
 Triple: TypeAlias = tuple[float, float, float]  # red, green, blue
 Size: TypeAlias = Annotated[int, Field(gt=0)]
 TokenId: TypeAlias = Annotated[int, Field(ge=0)]

@@ -6,20 +6,18 @@ import asyncio
 import hashlib
 import math
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from diptych.batching import Answer, Batcher
 from diptych.contract import Matrix, ModelSpec, Pixels, Priority, Tokens, Tower, Vector
-from diptych.engines.base import EMBEDS, MASK, PIXELS, TOKENS, Engine
+from diptych.engines.base import EMBEDS, PIXELS, Array, Engine
 from diptych.metrics import Metrics
-from diptych.preprocess.text import by_length, pad_tokens
 from diptych.scoring import unit
-from diptych.tracing import Owners, Span, batched
+from diptych.text_calls import TextCalls
+from diptych.tracing import Owners, batched
 
 
 class Towers:
@@ -35,8 +33,10 @@ class Towers:
         call_items: Mapping[Tower, float],
     ) -> None:
         """`call_items`: what a call of each tower costs beside its items, in items."""
-        self._spec = spec
         self._engine = engine
+        self._text_calls = TextCalls(
+            spec, call_tokens=engine.call_tokens, length_step=engine.length_step
+        )
         self._metrics = metrics
         self._owners = Owners()
         self._images: Batcher[Pixels, Vector] = Batcher(
@@ -46,14 +46,14 @@ class Towers:
             digest=_digest,
             call_items=call_items[Tower.IMAGE],
         )
-        # Texts are cheaper, and more of them are cut into better groups by length.
+        # Texts are cheaper, and more of them are cut into better calls.
         texts = max_batch if max_batch == 1 else 2 * max_batch
         self._texts: Batcher[Tokens, Vector] = Batcher(
             self._run_texts,
             max_items=texts,
             in_flight=engine.in_flight,
             digest=_digest,
-            groups=self._groups if spec.text.padding == "longest" else None,
+            groups=self._groups,
             call_items=call_items[Tower.TEXT],
         )
 
@@ -91,37 +91,35 @@ class Towers:
             return await self._texts.submit(tokens, priority=priority, deadline=deadline)
 
     async def _run_images(self, batch: list[Pixels], timeout_s: float) -> Matrix:
-        inputs = {PIXELS: np.stack(batch)}
-        return await self._run(Tower.IMAGE, inputs, timeout_s, self._owners.of(batch))
+        inputs, output = {PIXELS: np.stack(batch)}, EMBEDS[Tower.IMAGE]
+        answer = await self._run(Tower.IMAGE, batch, inputs, output, timeout_s)
+        return unit(answer[output])
 
     def _groups(self, batch: list[Tokens]) -> list[list[int]]:
-        """Texts of like length: each group is padded to its own longest."""
-        lengths = [len(tokens) for tokens in batch]
-        return by_length(lengths, self._engine.call_tokens, self._engine.length_step)
+        return self._text_calls.cut([len(tokens) for tokens in batch])
 
     async def _run_texts(self, batch: list[Tokens], timeout_s: float) -> Matrix:
-        tokens, mask = pad_tokens(batch, self._spec.text, self._engine.length_step)
-        inputs = (
-            {TOKENS: tokens, MASK: mask} if self._spec.text.attention_mask else {TOKENS: tokens}
-        )
-        return await self._run(Tower.TEXT, inputs, timeout_s, self._owners.of(batch))
+        call = self._text_calls.call(batch)
+        answer = await self._run(Tower.TEXT, batch, call.inputs, call.output, timeout_s)
+        return unit(call.embeds(answer))
 
     async def _run(
         self,
         tower: Tower,
-        inputs: dict[str, npt.NDArray[Any]],
+        batch: Sequence[Array],
+        inputs: dict[str, Array],
+        output: str,
         timeout_s: float,
-        spans: list[Span],
-    ) -> Matrix:
-        name, rows = EMBEDS[tower], len(next(iter(inputs.values())))
+    ) -> dict[str, Array]:
+        facts: dict[str, int | str] = {"diptych.tower": tower, "diptych.inputs": len(batch)}
         began = time.perf_counter()
-        with batched(spans, "batch", {"diptych.tower": tower, "diptych.inputs": rows}):
+        with batched(self._owners.of(batch), "batch", facts):
             answer = await self._engine.run(
-                tower, inputs, [name], timeout_s=timeout_s if math.isfinite(timeout_s) else None
+                tower, inputs, [output], timeout_s=timeout_s if math.isfinite(timeout_s) else None
             )
-        self._metrics.ran(tower, rows, time.perf_counter() - began)
-        return unit(answer[name])
+        self._metrics.ran(tower, len(batch), time.perf_counter() - began)
+        return answer
 
 
-def _digest(item: npt.NDArray[Any]) -> bytes:
+def _digest(item: Array) -> bytes:
     return hashlib.sha256(item.data).digest()

@@ -27,7 +27,13 @@ from tests.export import tiny
 
 OUTPUTS = {
     Tower.IMAGE: ["image_embeds", "penultimate_hidden_state"],
-    Tower.TEXT: ["text_embeds", "last_hidden_state", "penultimate_hidden_state", "pooled"],
+    Tower.TEXT: [
+        "text_embeds",
+        "last_hidden_state",
+        "penultimate_hidden_state",
+        "pooled",
+        "packed_embeds",
+    ],
 }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from diptych.contract import ImageSpec, TextSpec
-from diptych_export.graph import ImageTower, TextTower
+from diptych_export.graph import ImageTower, TextTower, frame
 from diptych_export.resnet import ResNetSize
 from diptych_export.sources import bpe
 from diptych_export.sources.architecture import Architecture
@@ -35,7 +35,7 @@ def assembled(
     """
     refuse_names(where, "missing", [] if "logit_scale" in state else ["logit_scale"])
     text = _text_spec(whole, merges)
-    towers = _towers(where, state, whole, image)
+    towers = _towers(where, state, whole, image, text)
     bias = state.get("logit_bias")
     logits = {
         "logit_scale": state["logit_scale"].exp().item(),
@@ -71,11 +71,15 @@ def _text_spec(whole: Architecture, merges: bpe.Merges) -> TextSpec:
 
 
 def _towers(
-    where: str, state: Mapping[str, Tensor], whole: Architecture, image: ImageSpec
+    where: str,
+    state: Mapping[str, Tensor],
+    whole: Architecture,
+    image: ImageSpec,
+    spec: TextSpec,
 ) -> tuple[ImageTower, TextTower]:
     vision, text = vision_tower(where, state, whole), text_tower(where, state, whole)
     if isinstance(whole.vision, ResNetSize):
         pictures = ImageTower(vision, nn.Identity(), image, states=False)
     else:
         pictures = ImageTower(vision.vision_model, vision.visual_projection, image)
-    return pictures, TextTower(text.text_model, text.text_projection)
+    return pictures, TextTower(text.text_model, text.text_projection, frame=frame(spec))

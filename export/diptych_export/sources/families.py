@@ -17,9 +17,9 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from diptych.contract import ImageSpec
+from diptych.contract import ImageSpec, TextSpec
 from diptych_export.errors import BadCheckpoint
-from diptych_export.graph import ImageTower, Pooled, TextTower
+from diptych_export.graph import ImageTower, Pooled, TextTower, frame
 from diptych_export.sources.text_rules import TextNeeds
 
 
@@ -63,7 +63,7 @@ def family(where: str, model_type: str) -> Family:
     return FAMILIES[model_type]
 
 
-def towers(model: Any, image: ImageSpec) -> tuple[ImageTower, TextTower]:
+def towers(model: Any, image: ImageSpec, spec: TextSpec) -> tuple[ImageTower, TextTower]:
     """Both towers of `model`, as they are exported; they share its weights."""
     kind, nothing = model.config.model_type, nn.Identity()
     pooled = FAMILIES[kind].pooled
@@ -75,7 +75,13 @@ def towers(model: Any, image: ImageSpec) -> tuple[ImageTower, TextTower]:
     else:
         vision = ImageTower(model.vision_model, model.visual_projection, image)
     inner = kind != "altclip"  # whose last state is narrower than those inside
-    text = TextTower(model.text_model, model.text_projection, pooled=pooled, penultimate=inner)
+    text = TextTower(
+        model.text_model,
+        model.text_projection,
+        pooled=pooled,
+        penultimate=inner,
+        frame=frame(spec) if pooled == "end" else None,  # CLIP's own, which sees backwards only
+    )
     return vision, text
 
 

@@ -35,7 +35,7 @@ def _source(own: Pretrained, *, origin: str, licence: str) -> Source:
         problem = f"pictures become {image.size} pixels a side, the image tower takes {takes}"
         raise BadCheckpoint(f"{own.where}: {problem}")
     text = text_spec(own.where, own.tokenizer, families.text_needs(own.model, own.tokenizer))
-    towers = families.towers(own.model, image)
+    towers = families.towers(own.model, image, text)
     scale, bias = families.scale_and_bias(own.model)
     return Source(
         image=image,

@@ -27,7 +27,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from diptych.contract import Canary, ImageSpec, TextSpec, Tower, canary_pixels, canary_tokens
 from diptych_export.errors import BadCheckpoint
-from diptych_export.graph import AbsentImage, AbsentText, ImageTower, TextTower, more_states
+from diptych_export.graph import AbsentImage, AbsentText, ImageTower, TextTower, frame, more_states
 from diptych_export.sources.absent import NO_PICTURES, NO_TEXTS, no_tokenizer, one_vector
 from diptych_export.sources.base import Array, Source
 from diptych_export.sources.families import FAMILIES
@@ -88,7 +88,7 @@ def _text(folder: Path, config: Mapping[str, Any], licence: str) -> Source:
         image=NO_PICTURES,
         text=text,
         image_tower=AbsentImage(NO_PICTURES, dim),
-        text_tower=TextTower(inner, projection),
+        text_tower=TextTower(inner, projection, frame=frame(text) if projects else None),
         tokenizer_json=tokenizer_json(str(home), tokenizer, text),
         reference=_TextReference(inner, projection, tokenizer, text, dim),
         numbers=_ONE_SCALE

@@ -17,6 +17,7 @@ PIXELS = "pixel_values"  # [B, S, S, 3] uint8
 TOKENS = "input_ids"  # [B, L'] int64
 MASK = "attention_mask"  # [B, L'] int64, where the tower takes one
 EMBEDS = {Tower.IMAGE: "image_embeds", Tower.TEXT: "text_embeds"}  # [B, D] float32
+PACKED = "packed_embeds"  # [B, TEXTS_A_ROW, D] float32: of every text of a row in turn
 
 
 class Engine(Protocol):
@@ -104,7 +105,9 @@ def check_answer(spec: ModelSpec, tower: Tower, rows: int, answer: Mapping[str, 
             or values.shape[0] != rows
             or values.shape[-1]
             != (
-                spec.embed_dim if name == EMBEDS[tower] else hidden  # all others are hidden states
+                spec.embed_dim
+                if name in (EMBEDS[tower], PACKED)
+                else hidden  # all others are hidden states
             )
         ):
             raise EngineFailed(f"{tower} tower: {name} has shape {values.shape} for {rows} inputs")

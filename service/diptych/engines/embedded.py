@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from diptych.contract import ModelSpec, Tower
 from diptych.engines import onnx_graph, openvino_graph
-from diptych.engines.base import EMBEDS, Array, check_answer
+from diptych.engines.base import EMBEDS, PACKED, Array, check_answer
 from diptych.engines.onnx_graph import OnnxGraph
 from diptych.engines.openvino_graph import OpenVinoGraph
 from diptych.errors import BadRepository, EngineFailed
@@ -67,7 +67,7 @@ class EmbeddedEngine:
         def load(tower: Tower) -> _Graph:
             if not openvino:
                 return OnnxGraph(graphs[tower], threads=threads)
-            wanted = [EMBEDS[tower]]
+            wanted = [PACKED if PACKED in spec.outputs(tower) else EMBEDS[tower]]
             return OpenVinoGraph(graphs[tower], wanted, threads=threads, precision=precision)
 
         self._threads = ThreadPoolExecutor(

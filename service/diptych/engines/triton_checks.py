@@ -13,8 +13,8 @@ from tritonclient.grpc import model_config_pb2 as config_pb
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as rpc
 
-from diptych.contract import ModelSpec, Tower
-from diptych.engines.base import EMBEDS, MASK, PIXELS, TOKENS
+from diptych.contract import TEXTS_A_ROW, ModelSpec, Tower
+from diptych.engines.base import EMBEDS, MASK, PACKED, PIXELS, TOKENS
 from diptych.engines.triton_rows import ROW_CHECK
 from diptych.errors import BadRepository, EngineUnavailable
 
@@ -136,7 +136,9 @@ def expected(spec: ModelSpec, tower: Tower) -> tuple[dict[str, Tensor], dict[str
         return {PIXELS: pixels}, {EMBEDS[tower]: _floats(spec.embed_dim), **states}
     names = [TOKENS, MASK] if spec.text.attention_mask else [TOKENS]
     width = spec.text_hidden_size
+    packed = {PACKED: _floats(TEXTS_A_ROW, spec.embed_dim)} if PACKED in spec.outputs(tower) else {}
     return dict.fromkeys(names, ("INT64", (-1, -1))), {
+        **packed,
         EMBEDS[tower]: _floats(spec.embed_dim),
         "last_hidden_state": _floats(-1, width),
         "penultimate_hidden_state": _floats(-1, width),

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
@@ -15,7 +16,7 @@ from diptych import repository
 from diptych.canary import prove
 from diptych.client import PLAIN, AsyncClient, Credentials
 from diptych.contract import Matrix, ModelSpec, Tower, Vector
-from diptych.engines.base import EMBEDS, MASK, PIXELS, TOKENS, Engine
+from diptych.engines.base import EMBEDS, PIXELS, Array, Engine
 from diptych.errors import (
     BadInput,
     DiptychError,
@@ -28,10 +29,11 @@ from diptych.job.items import Content
 from diptych.job.patience import patiently
 from diptych.job.plan import SpaceOf, Wanted
 from diptych.preprocess.images import decode_image
-from diptych.preprocess.text import TextTokenizer, by_length, pad_tokens
+from diptych.preprocess.text import TextTokenizer
 from diptych.repository import ModelFiles
 from diptych.scoring import unit
 from diptych.settings import Settings
+from diptych.text_calls import TextCalls
 from diptych.wire import Options
 
 GATEWAY = "gateway://"
@@ -165,6 +167,9 @@ class LocalEmbedder:
         self._wanted = wanted
         self._patience_s = patience_s
         self._free = asyncio.Semaphore(engine.in_flight)
+        self._text_calls = TextCalls(
+            spec, call_tokens=engine.call_tokens, length_step=engine.length_step
+        )
 
     def prepare(self, tower: Tower, content: Content) -> Prepared:
         wanted, spec = self._wanted, self._spec
@@ -192,23 +197,18 @@ class LocalEmbedder:
 
     async def _embed(self, tower: Tower, batch: Sequence[Any]) -> Matrix:
         if tower is Tower.IMAGE:
-            return await self._call(tower, {PIXELS: np.stack(batch)})
-        spec = self._spec.text
-        step = self._engine.length_step
-        groups = by_length([len(one) for one in batch], self._engine.call_tokens, step)
-        if spec.padding == "max_length":
-            groups = [list(range(len(batch)))]
+            name = EMBEDS[tower]
+            answer = await self._call(tower, {PIXELS: np.stack(batch)}, name)
+            return unit(answer[name])
         vectors = np.empty((len(batch), self._spec.embed_dim), np.float32)
-        for rows in groups:
-            tokens, mask = pad_tokens([batch[row] for row in rows], spec, step)
-            inputs = {TOKENS: tokens, MASK: mask} if spec.attention_mask else {TOKENS: tokens}
-            vectors[rows] = await self._call(tower, inputs)
+        for rows in self._text_calls.cut([len(one) for one in batch]):
+            call = self._text_calls.call([batch[row] for row in rows])
+            vectors[rows] = unit(call.embeds(await self._call(tower, call.inputs, call.output)))
         return vectors
 
-    async def _call(self, tower: Tower, inputs: dict[str, npt.NDArray[Any]]) -> Matrix:
-        name = EMBEDS[tower]
-        answer = await patiently(lambda: self._engine.run(tower, inputs, [name]), self._patience_s)
-        return unit(np.asarray(answer[name], np.float32))
+    async def _call(self, tower: Tower, inputs: dict[str, Array], output: str) -> dict[str, Array]:
+        run = partial(self._engine.run, tower, inputs, [output])
+        return await patiently(run, self._patience_s)
 
 
 class GatewayEmbedder:
