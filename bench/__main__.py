@@ -4,7 +4,7 @@
     python -m bench --cases image text --engines embedded --concurrency 32
 
 Each case is a server process and a client process that share the machine. Ratios are to the
-ceiling measured in the same run; absolute figures drift with the machine.
+ceiling measured just before and just after it; absolute figures drift with the machine.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,8 +21,8 @@ from typing import Any
 
 from bench import model, report
 from bench.ceiling import ceiling, lonely_s
-from bench.processes import Server, gateway, load, triton
-from bench.traffic import CASES, LABEL_SET, LABEL_SET_VERSION, LABELS, Case, texts
+from bench.processes import Machine, Server, gateway, load, machine, triton
+from bench.traffic import CASES, Case, write_labels
 
 ENGINES = ("embedded", "triton")
 CONCURRENCY = (1, 8, 32, 64)
@@ -50,7 +48,7 @@ def main() -> None:
     reader.add_argument("--json", action="store_true", help="one JSON object per case")
     options = reader.parse_args()
     repository = model.build(options.folder)
-    _write_labels(options.folder / "labels")
+    write_labels(options.folder)
     runs = [list(_run(options, repository)) for _ in range(options.runs)]
     lines = [_median(same) for same in zip(*runs, strict=True)]
     for line in lines if options.json else ():
@@ -63,8 +61,14 @@ def main() -> None:
 
 def _run(options: argparse.Namespace, repository: Path) -> Iterator[dict[str, Any]]:
     """One line for each case, engine and concurrency."""
-    alone = measured_alone(repository)
-    report.alone(alone)
+    with machine(repository, model.NAME) as alone:
+        report.alone(alone.found)
+        yield from _lines(options, repository, alone)
+
+
+def _lines(
+    options: argparse.Namespace, repository: Path, alone: Machine
+) -> Iterator[dict[str, Any]]:
     cases = [CASES[name] for name in options.cases]
     for engine in options.engines:
         for cached in (False, True):
@@ -73,7 +77,7 @@ def _run(options: argparse.Namespace, repository: Path) -> Iterator[dict[str, An
                 continue
             with _serving(engine, repository, options.folder, cached=cached) as server:
                 for case, concurrency in product(own, options.concurrency):
-                    round_s = concurrency * case.inputs * lonely_s(case, alone, best=True)
+                    round_s = concurrency * case.inputs * lonely_s(case, alone.found, best=True)
                     if round_s <= options.longest:
                         yield _measured(server, engine, case, concurrency, options, alone)
 
@@ -94,27 +98,23 @@ def _serving(engine: str, repository: Path, folder: Path, *, cached: bool) -> It
         yield stack.enter_context(gateway(*flags))
 
 
-def measured_alone(repository: Path) -> dict[str, Any]:
-    """What `bench.alone` prints."""
-    command = [sys.executable, "-m", "bench.alone", "--repository", str(repository)]
-    done = subprocess.run(
-        [*command, "--model", model.NAME], stdout=subprocess.PIPE, check=True, text=True
-    )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
 def _measured(
     server: Server,
     engine: str,
     case: Case,
     concurrency: int,
     options: argparse.Namespace,
-    alone: dict[str, Any],
+    alone: Machine,
 ) -> dict[str, Any]:
+    """One line; the ceiling is the mean of what the machine can do just before and just after."""
+    before = alone.anew(case)
     used, began = server.cpu_s(), time.monotonic()
     found = load(server, case, seconds=options.seconds, concurrency=concurrency)
-    limit = ceiling(case, alone)
+    used, taken = server.cpu_s() - used, time.monotonic() - began
+    sides = (before, alone.anew(case))
+    limits = [limit for side in sides if (limit := ceiling(case, side))]
+    limit = statistics.mean(limits) if limits else None
+    lonely = None if limit is None else statistics.mean(lonely_s(case, side) for side in sides)
     line = {
         "case": case.name,
         "engine": engine,
@@ -123,7 +123,8 @@ def _measured(
         "ceiling_items_per_s": limit,
         "ratio": found["items_per_s"] / limit if limit else None,
         **{key: found[key] for key in ("p50_ms", "p95_ms", "p99_ms", "errors")},
-        "server_cores": (server.cpu_s() - used) / (time.monotonic() - began),
+        "lonely_ms": None if lonely is None else 1000 * lonely,
+        "server_cores": used / taken,
         "server_peak_mib": server.peak_bytes() / 2**20,
     }
     report.progress(line)
@@ -138,12 +139,6 @@ def _median(same: Sequence[dict[str, Any]]) -> dict[str, Any]:
             line[key] = statistics.median(run[key] for run in same)
     line["errors"] = max(run["errors"] for run in same)
     return line
-
-
-def _write_labels(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {"name": LABEL_SET, "version": LABEL_SET_VERSION, "labels": texts()[:LABELS]}
-    (folder / f"{LABEL_SET}.yaml").write_text(json.dumps(content))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
     python -m bench.alone --repository DIR --model NAME
 
-Prints one JSON object of seconds per input. Towers run one batch at a time with all threads, as
-the embedded engine opens them; decoding and tokenizing run on one thread, and are counted as
-shared out over all cores without loss: a ceiling that a real server can only come near.
+Prints one JSON object of seconds per input; then, for each line of kinds of input that it reads, a
+second one of what these need, measured anew: a machine whose speed drifts is to be measured
+beside the server, not minutes before. Towers run one batch at a time with all threads, as the
+embedded engine opens them; decoding and tokenizing run on one thread, and are counted as shared
+out over all cores without loss: a ceiling that a real server can only come near.
 """
 
 from __future__ import annotations
@@ -13,17 +15,20 @@ import argparse
 import asyncio
 import json
 import statistics
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.traffic import pictures, texts
+from bench.traffic import Kind, pictures, texts
 from diptych import repository
-from diptych.contract import ImageSpec, ModelSpec, Tower
+from diptych.contract import Tower
 from diptych.engines.base import EMBEDS, PIXELS
 from diptych.engines.embedded import EmbeddedEngine
 from diptych.preprocess.images import decode_image
@@ -35,7 +40,7 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64)
 TEXT_BATCHES = (1, 8, 32, 64)
 LENGTHS = (8, 16, 24, 32, 77)  # tokens; between them the ceiling is drawn straight
 
-_SECONDS = 0.4  # for each figure
+_SECONDS, _ANEW_S = 0.4, 0.15  # for each figure
 _LEAST = 3  # runs for each figure
 
 
@@ -44,91 +49,123 @@ def main() -> None:
     reader.add_argument("--repository", type=Path, required=True)
     reader.add_argument("--model", required=True)
     options = reader.parse_args()
-    files = repository.load(options.repository, options.model)
-    print(json.dumps(asyncio.run(measured(files))))
+    asyncio.run(_answer(repository.load(options.repository, options.model)))
 
 
-async def measured(files: repository.ModelFiles) -> dict[str, Any]:
-    """All figures: seconds per input, by what is done."""
-    spec = files.spec
-    engine = EmbeddedEngine(spec, files.graphs, threads=cores())
-    tokenizer = TextTokenizer(files.tokenizer, spec.text)
-    sample = texts()[:2000]
-    tokens = [tokenizer.tokenize(text).tokens for text in sample]
-    lengths = Counter(len(one) for one in tokens)
-    measured_at = sorted({min(length, spec.text.context_length) for length in LENGTHS})
+async def _answer(files: repository.ModelFiles) -> None:
+    async with _opened(files) as machine:
+        found = await machine.everything()
+        print(json.dumps(found), flush=True)
+        for line in sys.stdin:
+            print(json.dumps(await machine.anew(line.split(), found)), flush=True)
+
+
+@asynccontextmanager
+async def _opened(files: repository.ModelFiles) -> AsyncIterator[_Machine]:
+    engine = EmbeddedEngine(files.spec, files.graphs, threads=cores())
     try:
-        return {
-            "cores": cores(),
-            "engine": engine.description,
-            "tokenize": _each(lambda: [tokenizer.tokenize(t) for t in sample], len(sample)),
-            **_decoding(spec.image),
-            "image": await _image_tower(engine, spec.image, BATCHES),
-            "text": {n: await _text_tower(engine, spec, n, TEXT_BATCHES) for n in measured_at},
-            "lengths": {length: number / len(tokens) for length, number in lengths.items()},
-        }
+        yield _Machine(files, engine)
     finally:
         await engine.close()
 
 
-def _decoding(spec: ImageSpec) -> dict[str, float]:
-    small, large = pictures("image")[:16], pictures("large")[:4]
+class _Machine:
+    """Measures; all figures are seconds per input, by what is done."""
 
-    def decode(encoded: list[bytes], *, exact: bool = False) -> Callable[[], object]:
-        return lambda: [decode_image(one, spec, exact=exact) for one in encoded]
+    def __init__(self, files: repository.ModelFiles, engine: EmbeddedEngine) -> None:
+        self._spec = files.spec
+        self._engine = engine
+        self._tokenizer = TextTokenizer(files.tokenizer, files.spec.text)
+        self._texts = TextCalls(files.spec, length_step=engine.length_step)
+        self._pictures: dict[Kind, list[bytes]] = {
+            "image": pictures("image")[:16],
+            "large": pictures("large")[:4],
+        }
+        longest = files.spec.text.context_length
+        self._lengths = sorted({min(length, longest) for length in LENGTHS})
 
-    return {
-        "decode_image": _each(decode(small), len(small)),
-        "decode_large": _each(decode(large), len(large)),
-        "decode_large_exact": _each(decode(large, exact=True), len(large)),
-    }
+    async def everything(self) -> dict[str, Any]:
+        tokenize, sample = self._tokenizer.tokenize, texts()[:2000]
+        lengths = Counter(len(tokenize(text).tokens) for text in sample)
+        return {
+            "cores": cores(),
+            "engine": self._engine.description,
+            "tokenize": _each(lambda: [tokenize(text) for text in sample], len(sample)),
+            "decode_image": self._decoding("image"),
+            "decode_large": self._decoding("large"),
+            "decode_large_exact": self._decoding("large", exact=True),
+            "image": {rows: await self._images(rows) for rows in BATCHES},
+            "text": {
+                length: {rows: await self._text(length, rows) for rows in TEXT_BATCHES}
+                for length in self._lengths
+            },
+            "lengths": {length: number / len(sample) for length, number in lengths.items()},
+        }
+
+    async def anew(self, kinds: Sequence[str], before: Mapping[str, Any]) -> dict[str, Any]:
+        """What these kinds of input need, each alone and in the batch that was best."""
+        found: dict[str, Any] = {}
+        for kind in ("image", "large"):
+            if kind in kinds:
+                found[f"decode_{kind}"] = self._decoding(kind, seconds=_ANEW_S)
+        if set(kinds) - {"text"}:
+            batches = _alone_and_best(before["image"])
+            found["image"] = {n: await self._images(n, _ANEW_S) for n in batches}
+        if "text" in kinds:
+            found["text"] = {
+                length: {n: await self._text(length, n, _ANEW_S) for n in _alone_and_best(batches)}
+                for length, batches in before["text"].items()
+            }
+        return found
+
+    def _decoding(self, kind: Kind, *, exact: bool = False, seconds: float = _SECONDS) -> float:
+        encoded, spec = self._pictures[kind], self._spec.image
+
+        def decode() -> object:
+            return [decode_image(one, spec, exact=exact) for one in encoded]
+
+        return _each(decode, len(encoded), seconds)
+
+    async def _images(self, rows: int, seconds: float = _SECONDS) -> float:
+        size = self._spec.image.size
+        drawn = np.random.default_rng(4)
+        pixels = drawn.integers(0, 256, (rows, size, size, 3), dtype=np.uint8)
+        run = partial(self._engine.run, Tower.IMAGE, {PIXELS: pixels}, [EMBEDS[Tower.IMAGE]])
+        return await _each_run(run, rows, seconds)
+
+    async def _text(self, length: int, rows: int, seconds: float = _SECONDS) -> float:
+        spec = self._spec.text
+        text = np.full(length, spec.pad_id, dtype=np.int64)
+        text[0], text[-1] = spec.start_id or spec.end_id, spec.end_id
+        call = self._texts.call([text] * rows)
+        run = partial(self._engine.run, Tower.TEXT, call.inputs, [call.output])
+        return await _each_run(run, rows, seconds)
 
 
-async def _image_tower(
-    engine: EmbeddedEngine, spec: ImageSpec, batches: Iterable[int]
-) -> dict[int, float]:
-    drawn = np.random.default_rng(4)
-    found = {}
-    for rows in batches:
-        pixels = drawn.integers(0, 256, (rows, spec.size, spec.size, 3), dtype=np.uint8)
-        found[rows] = await _each_run(
-            engine, Tower.IMAGE, {PIXELS: pixels}, EMBEDS[Tower.IMAGE], rows
-        )
-    return found
-
-
-async def _text_tower(
-    engine: EmbeddedEngine, spec: ModelSpec, length: int, batches: Iterable[int]
-) -> dict[int, float]:
-    found = {}
-    for rows in batches:
-        text = np.full(length, spec.text.pad_id, dtype=np.int64)
-        text[0], text[-1] = spec.text.start_id or spec.text.end_id, spec.text.end_id
-        call = TextCalls(spec, length_step=engine.length_step).call([text] * rows)
-        found[rows] = await _each_run(engine, Tower.TEXT, call.inputs, call.output, rows)
-    return found
+def _alone_and_best(batches: Mapping[int, float]) -> set[int]:
+    return {1, min(batches, key=batches.__getitem__)}
 
 
 async def _each_run(
-    engine: EmbeddedEngine, tower: Tower, inputs: Mapping[str, Any], output: str, rows: int
+    run: Callable[[], Awaitable[object]], inputs: int, seconds: float = _SECONDS
 ) -> float:
     """Seconds per input: the median of runs."""
     taken: list[float] = []
-    while len(taken) < _LEAST or sum(taken) < _SECONDS:
+    while len(taken) < _LEAST or sum(taken) < seconds:
         began = time.perf_counter()
-        await engine.run(tower, inputs, [output])
+        await run()
         taken.append(time.perf_counter() - began)
-    return statistics.median(taken[1:]) / rows  # the first one warms up
+    return statistics.median(taken[1:]) / inputs  # the first one warms up
 
 
-def _each(work: Callable[[], object], items: int) -> float:
-    """Seconds per item on one thread: the median of runs."""
+def _each(work: Callable[[], object], inputs: int, seconds: float = _SECONDS) -> float:
+    """Seconds per input on one thread: the median of runs."""
     taken: list[float] = []
-    while len(taken) < _LEAST or sum(taken) < _SECONDS:
+    while len(taken) < _LEAST or sum(taken) < seconds:
         began = time.perf_counter()
         work()
         taken.append(time.perf_counter() - began)
-    return statistics.median(taken[1:]) / items
+    return statistics.median(taken[1:]) / inputs
 
 
 if __name__ == "__main__":

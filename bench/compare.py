@@ -1,9 +1,14 @@
-"""The same server with one of its savings switched off, and with it on, in turns.
+"""The same calls two ways, in turns: with one of the server's savings and without, or scored too.
 
     python -m bench.compare
 
-- `text`: each batch padded to its own longest text, against every text padded to the context;
-- `image_large`: large JPEGs decoded at a reduced scale, against every pixel.
+- `text`: texts side by side at their own length, against every text padded to the context;
+- `image_large`: large JPEGs decoded at a reduced scale, against every pixel;
+- `score_20`, `score_1000`: `Embed` of an image, against `Score` of it beside 20 texts that
+  repeat, and beside a label set.
+
+Both servers of a pair run all the while, and each is called for a few seconds at a time; a ratio
+is that of one turn, so that a machine whose speed drifts does both sides alike.
 """
 
 from __future__ import annotations
@@ -11,38 +16,82 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench import model
-from bench.processes import gateway, load
-from bench.traffic import CASES
+from bench.processes import Server, gateway, load
+from bench.traffic import CASES, Case, write_labels
 
 _NO_CACHE = ("--text-cache-bytes", "0", "--image-cache-bytes", "0")
+_CONCURRENCY = 32
+PAIRS = ("text", "image_large", "score_20", "score_1000")
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two: a case, and the flags of the server that answers it."""
+
+    case: Case
+    flags: tuple[str, ...]
 
 
 def main() -> None:
     reader = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     reader.add_argument("--folder", type=Path, default=Path(".bench"), help="for the models")
-    reader.add_argument("--runs", type=int, default=3, help="of each, in turns")
-    reader.add_argument("--seconds", type=float, default=6.0, help="measured, of each run")
+    reader.add_argument("--pairs", nargs="+", choices=PAIRS, default=PAIRS)
+    reader.add_argument("--turns", type=int, default=9, help="of each pair")
+    reader.add_argument("--seconds", type=float, default=5.0, help="measured, of each call side")
     options = reader.parse_args()
-    usual = ["--repository", str(model.build(options.folder))]
-    compare("image_large", usual, [*usual, "--exact-images"], options)
-    padded = ["--repository", str(model.build_padded(options.folder))]
-    compare("text", usual, padded, options)
+    for name in options.pairs:
+        compare(name, *_sides(name, options.folder), options)
 
 
-def compare(case: str, on: list[str], off: list[str], options: argparse.Namespace) -> None:
-    """Print the medians of one case with a saving switched on and off by `diptych serve` flags."""
-    speeds: dict[str, list[float]] = {"on": [], "off": []}
-    for _ in range(options.runs):
-        for way, flags in (("on", on), ("off", off)):
-            with gateway(*flags, *_NO_CACHE) as server:
-                found = load(server, CASES[case], seconds=options.seconds, concurrency=32)
-                speeds[way].append(found["items_per_s"])
-    line: dict[str, Any] = {way: statistics.median(found) for way, found in speeds.items()}
-    print(json.dumps({"case": case, **line, "ratio": line["on"] / line["off"]}), flush=True)
+def compare(name: str, one: Side, other: Side, options: argparse.Namespace) -> None:
+    """Print the median ratio of items a second, `one` to `other`."""
+    speeds: list[tuple[float, float]] = []
+    with ExitStack() as stack:
+        servers = {side.flags: stack.enter_context(gateway(*side.flags)) for side in (one, other)}
+
+        def speed(side: Side) -> float:
+            return _speed(servers[side.flags], side.case, options.seconds)
+
+        speed(one), speed(other)  # warm
+        for turn in range(options.turns):
+            if turn % 2:
+                second, first = speed(other), speed(one)
+            else:
+                first, second = speed(one), speed(other)
+            speeds.append((first, second))
+    ratios = [first / second for first, second in speeds]
+    line = {
+        "pair": name,
+        "items_per_s": [statistics.median(side) for side in zip(*speeds, strict=True)],
+        "ratio": statistics.median(ratios),
+        "ratios": sorted(ratios),
+    }
+    print(json.dumps(line), flush=True)
+
+
+def _sides(name: str, folder: Path) -> tuple[Side, Side]:
+    usual = ("--repository", str(model.build(folder)))
+    if name == "text":
+        padded = ("--repository", str(model.build_padded(folder)))
+        text = CASES["text"]
+        return Side(text, (*usual, *_NO_CACHE)), Side(text, (*padded, *_NO_CACHE))
+    if name == "image_large":
+        large = CASES["image_large"]
+        exact = (*usual, *_NO_CACHE, "--exact-images")
+        return Side(large, (*usual, *_NO_CACHE)), Side(large, exact)
+    labelled = (*usual, "--labels", str(write_labels(folder)))
+    return Side(CASES["image"], labelled), Side(CASES[name], labelled)
+
+
+def _speed(server: Server, case: Case, seconds: float) -> float:
+    found = load(server, case, seconds=seconds, concurrency=_CONCURRENCY)
+    speed: float = found["items_per_s"]
+    return speed
 
 
 if __name__ == "__main__":

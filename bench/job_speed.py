@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from bench import model
-from bench.__main__ import measured_alone
 from bench.ceiling import ceiling
 from bench.job_data import command, webdataset
+from bench.processes import Machine, machine
 from bench.traffic import CASES, pictures
 
 _BATCH = 64  # inputs, as a job has them if not told otherwise
@@ -36,19 +36,19 @@ def main() -> None:
     reader.add_argument("--folder", type=Path, default=Path(".bench"), help="for the model")
     options = reader.parse_args()
     repository = model.build(options.folder)
-    with tempfile.TemporaryDirectory() as name:
-        _measure(Path(name), repository, options)
+    with tempfile.TemporaryDirectory() as name, machine(repository, model.NAME) as alone:
+        _measure(Path(name), repository, alone, options)
 
 
-def _measure(root: Path, repository: Path, options: argparse.Namespace) -> None:
+def _measure(root: Path, repository: Path, alone: Machine, options: argparse.Namespace) -> None:
     drawn = pictures("image")
     source = webdataset(root / "in", options.inputs, _PER_TAR, lambda n: drawn[n % len(drawn)])
     flags = ["--repository", str(repository), "--model", model.NAME, "--json"]
     flags += ["--shard-size", str(options.shard_size), "--workers", str(options.workers)]
-    before = _ceiling(repository)
+    before = _ceiling(alone)
     start = _run(source, root / "start", *flags, "--limit", str(_BATCH))
     whole = _run(source, root / "whole", *flags)
-    after = _ceiling(repository)
+    after = _ceiling(alone)
     assert (whole["ok"], start["ok"]) == (options.inputs, _BATCH)
     highest = max(before, after)
     steady = (options.inputs - _BATCH) / (whole["seconds"] - start["seconds"])
@@ -58,8 +58,9 @@ def _measure(root: Path, repository: Path, options: argparse.Namespace) -> None:
         _say(f"job of {options.inputs:,}, {name}", f"{rate:.2f} inputs/s, {rate / highest:.3f}")
 
 
-def _ceiling(repository: Path) -> float:
-    found = ceiling(CASES["image"], measured_alone(repository))
+def _ceiling(alone: Machine) -> float:
+    case = CASES["image"]
+    found = ceiling(case, alone.anew(case))
     assert found is not None
     return found
 

@@ -62,6 +62,41 @@ def triton(repository: Path, log: Path) -> Iterator[Server]:
         yield server
 
 
+class Machine:
+    """What it does with no server at all, by `bench.alone`: a process that idles meanwhile."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.found = self._next()
+
+    def anew(self, case: Case) -> dict[str, Any]:
+        """`found` with what `case` needs measured again, now."""
+        assert self._process.stdin is not None
+        print(*case.kinds, file=self._process.stdin, flush=True)
+        fresh = self._next()
+        return self.found | fresh
+
+    def _next(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("bench.alone has ended")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+
+@contextmanager
+def machine(repository: Path, model: str) -> Iterator[Machine]:
+    """With its first figures, which take half a minute."""
+    command = [sys.executable, "-m", "bench.alone", "--repository", str(repository)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*command, "--model", model], stdin=pipe, stdout=pipe, text=True) as one:
+        try:
+            yield Machine(one)
+        finally:
+            one.terminate()
+
+
 def load(server: Server, case: Case, **flags: float) -> dict[str, Any]:
     """What one run of `bench.load` prints."""
     command = [sys.executable, "-m", "bench.load", "--address", server.address]

@@ -45,15 +45,23 @@ def table(lines: Sequence[dict[str, Any]]) -> None:
 
 
 def summary(lines: Sequence[dict[str, Any]]) -> None:
-    """What scoring costs on top of embedding."""
-    speed = {
-        (line["case"], line["engine"], line["concurrency"]): line["items_per_s"] for line in lines
-    }
-    for (case, engine, concurrency), value in speed.items():
-        embed = speed.get(("image", engine, concurrency))
-        if case.startswith("score") and embed and value:
+    """What scoring costs on top of embedding, and a lonely call on top of its parts.
+
+    Scoring by the share that each reaches of its own ceiling, which both have in common: the
+    machine may have been faster for one of them.
+    """
+    shares = {(line["case"], line["engine"], line["concurrency"]): line["ratio"] for line in lines}
+    for (case, engine, concurrency), share in shares.items():
+        embed = shares.get(("image", engine, concurrency))
+        if case.startswith("score") and embed and share:
             _out.print(
-                f"{case}, {engine}, {concurrency} callers: {embed / value:.3f} x the time of Embed"
+                f"{case}, {engine}, {concurrency} callers: {embed / share:.3f} x the time of Embed"
+            )
+    for line in lines:
+        if line["concurrency"] == 1 and line["case"] in ("image", "pixels", "text"):
+            more = line["p50_ms"] - line["lonely_ms"]
+            _out.print(
+                f"{line['case']}, {line['engine']}, one caller: {more:+.1f} ms on top of its parts"
             )
 
 

@@ -7,9 +7,11 @@ cases that are there to repeat: a server that computes each content once would b
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, cycle
+from pathlib import Path
 from random import Random
 from typing import Literal, TypeAlias
 
@@ -78,6 +80,15 @@ def texts() -> list[str]:
     rng = Random(1)
     found = {" ".join(rng.choices(_WORDS, k=rng.randint(5, 25))) for _ in range(_TEXTS)}
     return sorted(found, key=lambda text: rng.random())
+
+
+def write_labels(folder: Path) -> Path:
+    """The label set's file, in a folder of its own below `folder`; returns that."""
+    labels = folder / "labels"
+    labels.mkdir(parents=True, exist_ok=True)
+    content = {"name": LABEL_SET, "version": LABEL_SET_VERSION, "labels": texts()[:LABELS]}
+    (labels / f"{LABEL_SET}.yaml").write_text(json.dumps(content))
+    return labels
 
 
 def pictures(kind: Kind, side: int = 224) -> list[bytes]:

@@ -29,7 +29,7 @@ from clean_root import Chroot, Folder, Root  # beside this file
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCKERFILES = {"gateway": "gateway", "job": "gateway", "export": "export"}
-FINGERPRINT = "9cec3b4282894261d44e0bdc5de57d3c0b1a79d23825ca903d0ced1b78197b14"
+FINGERPRINT = "298d8e7a55f4d80da89ec0fcfc93a052879f87d5acc345ea0d58f2908a76bccf"
 USER = 10001
 BARRED = {  # distributions that have no business in an image
     "gateway": {
