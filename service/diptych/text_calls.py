@@ -13,7 +13,7 @@ from diptych.errors import EngineFailed
 from diptych.preprocess.packing import Places, packed
 from diptych.preprocess.text import BUCKET, by_length, pad_tokens
 
-_WORTH = 64  # times what a call itself costs: larger calls are hardly cheaper, only later
+WORTH = 64  # times what a call itself costs: larger calls are hardly cheaper, only later
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class TextCalls:
             return [everything]
         if not self._packs:
             return by_length(lengths, self._call_tokens, self._step)
-        most = max(_WORTH * self._call_tokens, self._text.context_length)
+        most = max(WORTH * self._call_tokens, self._text.context_length)
         cuts, tokens = [0], 0
         for place, length in enumerate(lengths):
             if tokens and tokens + length > most:

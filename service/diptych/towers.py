@@ -16,8 +16,10 @@ from diptych.contract import Matrix, ModelSpec, Pixels, Priority, Tokens, Tower,
 from diptych.engines.base import EMBEDS, PIXELS, Array, Engine
 from diptych.metrics import Metrics
 from diptych.scoring import unit
-from diptych.text_calls import TextCalls
+from diptych.text_calls import WORTH, TextCalls
 from diptych.tracing import Owners, batched
+
+_LEAST_IMAGES = 8  # a call; what one costs beside them is measured at start, and not exactly
 
 
 class Towers:
@@ -39,9 +41,10 @@ class Towers:
         )
         self._metrics = metrics
         self._owners = Owners()
+        worth = max(_LEAST_IMAGES, round(WORTH * call_items[Tower.IMAGE]))
         self._images: Batcher[Pixels, Vector] = Batcher(
             self._run_images,
-            max_items=max_batch,
+            max_items=min(worth, max_batch),
             in_flight=engine.in_flight,
             digest=_digest,
             call_items=call_items[Tower.IMAGE],
