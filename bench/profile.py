@@ -22,9 +22,10 @@ from rich.table import Table
 
 from bench import model
 from bench.processes import Server, gateway, load
-from bench.traffic import CASES
+from bench.traffic import CASES, write_labels
 
 _NO_CACHE = ("--text-cache-bytes", "0", "--image-cache-bytes", "0")
+_ROOM = ("--max-waiting-inputs", "8192")
 _PY_SPY = str(Path(sys.executable).with_name("py-spy"))
 _THREAD = re.compile(r'^Thread (?:0x)?(\w+) \(\w+(?:\+\w+)?\): "(\w+?)(?:_\d+)?"', re.MULTILINE)
 _REST = "engine's own threads, gRPC's"
@@ -37,11 +38,11 @@ def main() -> None:
     reader.add_argument("--cases", nargs="+", choices=CASES, default=["image", "text"])
     reader.add_argument("--seconds", type=float, default=10.0)
     options = reader.parse_args()
-    repository = str(model.build(options.folder))
+    repository, labels = str(model.build(options.folder)), str(write_labels(options.folder))
     out = Console(highlight=False)
     for case in options.cases:
-        cached = () if CASES[case].repeats else _NO_CACHE
-        with gateway("--repository", repository, "--model", model.NAME, *cached) as server:
+        cached = () if CASES[case].repeats or CASES[case].label_set else _NO_CACHE
+        with gateway("--repository", repository, "--labels", labels, *_ROOM, *cached) as server:
             out.print(_profile(server, case, options.seconds))
 
 

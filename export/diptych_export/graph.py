@@ -71,7 +71,7 @@ class Frame:
 
 def frame(text: TextSpec) -> Frame | None:
     """By which texts that lie side by side are told apart; None where they cannot be."""
-    if text.start_id is None or text.start_id in (text.end_id, text.pad_id):
+    if text.padding != "longest" or text.start_id in (None, text.end_id, text.pad_id):
         return None
     return Frame(text.start_id, text.end_id)
 

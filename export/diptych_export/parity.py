@@ -94,7 +94,7 @@ class Gate:
                 answer = _run(session, self._inputs(tower, rows))
                 _compare(tower, answer, [(r, expected[r]) for r in rows], precision, figures)
                 vectors.append(answer[EMBEDS[tower]])
-        if tower is Tower.TEXT and PACKED in answer:
+        if tower is Tower.TEXT and PACKED in answer and self._text.padding == "longest":
             self._check_packed(session, precision, figures)
         # Its engine proves itself by this input before it serves, so it has to pass as well.
         name, right = EMBEDS[tower], np.array(getattr(self._canary, tower), np.float32)

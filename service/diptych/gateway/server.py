@@ -34,6 +34,7 @@ from diptych.gateway.servicers import EmbeddingServicer
 from diptych.gateway.telemetry import is_traced
 from diptych.metrics import Metrics
 from diptych.settings import Settings, cores
+from diptych.threads import one_for_numpy
 from diptych.v1 import (
     conditioning_pb2,
     conditioning_pb2_grpc,
@@ -102,6 +103,7 @@ async def gateway(
     health, access = Health(catalog, SERVICES, metrics), Access(settings, GUARDED, metrics)
     looks = asyncio.Event(), asyncio.Event()
     async with AsyncExitStack() as stack:
+        stack.enter_context(one_for_numpy())
         await stack.enter_async_context(_background(_relay(look or asyncio.Event(), looks)))
         await stack.enter_async_context(access.watched(looks[0]))
         decoders = Decoders(settings.decoders or cores())
