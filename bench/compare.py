@@ -2,7 +2,8 @@
 
     python -m bench.compare
 
-- `text`: texts side by side at their own length, against every text padded to the context;
+- `text`, `text_x64`: texts side by side at their own length, against every text padded to the
+  context; one a call, and 64;
 - `image_large`: large JPEGs decoded at a reduced scale, against every pixel;
 - `score_20`, `score_1000`: `Embed` of an image, against `Score` of it beside 20 texts that
   repeat, and beside a label set.
@@ -24,9 +25,9 @@ from bench import model
 from bench.processes import Server, gateway, load
 from bench.traffic import CASES, Case, write_labels
 
-_NO_CACHE = ("--text-cache-bytes", "0", "--image-cache-bytes", "0")
+_PLAIN = ("--text-cache-bytes", "0", "--image-cache-bytes", "0", "--max-waiting-inputs", "8192")
 _CONCURRENCY = 32
-PAIRS = ("text", "image_large", "score_20", "score_1000")
+PAIRS = ("text", "text_x64", "image_large", "score_20", "score_1000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +77,22 @@ def compare(name: str, one: Side, other: Side, options: argparse.Namespace) -> N
 
 def _sides(name: str, folder: Path) -> tuple[Side, Side]:
     usual = ("--repository", str(model.build(folder)))
-    if name == "text":
+    if name.startswith("text"):
         padded = ("--repository", str(model.build_padded(folder)))
-        text = CASES["text"]
-        return Side(text, (*usual, *_NO_CACHE)), Side(text, (*padded, *_NO_CACHE))
+        text = CASES[name]
+        return Side(text, (*usual, *_PLAIN)), Side(text, (*padded, *_PLAIN))
     if name == "image_large":
         large = CASES["image_large"]
-        exact = (*usual, *_NO_CACHE, "--exact-images")
-        return Side(large, (*usual, *_NO_CACHE)), Side(large, exact)
+        exact = (*usual, *_PLAIN, "--exact-images")
+        return Side(large, (*usual, *_PLAIN)), Side(large, exact)
     labelled = (*usual, "--labels", str(write_labels(folder)))
     return Side(CASES["image"], labelled), Side(CASES[name], labelled)
 
 
 def _speed(server: Server, case: Case, seconds: float) -> float:
-    found = load(server, case, seconds=seconds, concurrency=_CONCURRENCY)
+    longer = 1 if case.inputs == 1 else 3  # calls of many inputs end rarely
+    times = {"seconds": longer * seconds, "warmup": float(longer)}
+    found = load(server, case, concurrency=_CONCURRENCY, **times)
     speed: float = found["items_per_s"]
     return speed
 
