@@ -29,7 +29,7 @@ from clean_root import Chroot, Folder, Root  # beside this file
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCKERFILES = {"gateway": "gateway", "job": "gateway", "export": "export"}
-FINGERPRINT = "298d8e7a55f4d80da89ec0fcfc93a052879f87d5acc345ea0d58f2908a76bccf"
+FINGERPRINT = "134d27d778388876ee6acf493aa3154d506b4c2c9028e72b348b66cd4a58b3d5"
 USER = 10001
 BARRED = {  # distributions that have no business in an image
     "gateway": {

@@ -189,30 +189,39 @@ class AbsentText(TextTower):
 def _told_apart(
     ids: Tensor, heeded: Tensor | None, frame: Frame
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Places within each text, and what each token sees, as CLIP's attention adds it [B, 1, L, L].
-
-    Written with comparisons and sums alone, which every engine has; the counts stay below 256,
-    where bfloat16 still has every whole number.
-    """
-    place = torch.arange(ids.shape[1], device=ids.device)
-    earlier = place[None, :] <= place[:, None]
-    text = ((ids == frame.start_id)[:, None, :] & earlier).sum(-1)  # [B, L]: starts so far
-    seen = (text[:, None, :] == text[:, :, None]) & earlier
-    own_place = seen.sum(-1) - 1
+    """Places within each text; what each token sees, as CLIP's attention adds it: [B, 1, L, L]."""
+    earlier = _earlier(ids)
+    text = _counted(ids == frame.start_id, earlier)  # which one each token is of
+    seen = torch.where(text[:, None, :] == text[:, :, None], earlier, 0.0)
+    own_place = seen.sum(-1).long() - 1
     if heeded is not None:
-        seen = seen & (heeded[:, None, :] != 0)
-    mask = torch.where(seen, 0.0, float("-inf"))[:, None]
+        seen = torch.where(heeded[:, None, :] != 0, seen, 0.0)
+    mask = torch.where(seen > 0, 0.0, float("-inf"))[:, None]
     return {"position_ids": own_place}, mask
 
 
 def _at_ends(last: Tensor, ids: Tensor, frame: Frame) -> Tensor:
     """The states [B, L, H] at the first `TEXTS_A_ROW` end tokens of each row; zeros beyond."""
-    place = torch.arange(ids.shape[1], device=ids.device)
     ends = ids == frame.end_id
-    number = (ends[:, None, :] & (place[None, :] <= place[:, None])).sum(-1)  # ends so far
-    wanted = torch.arange(1, TEXTS_A_ROW + 1, device=ids.device)
-    chosen = ends[:, None, :] & (number[:, None, :] == wanted[:, None])  # [B, TEXTS_A_ROW, L]
+    number = torch.where(ends, _counted(ends, _earlier(ids)), 0.0)
+    wanted = torch.arange(1, TEXTS_A_ROW + 1, device=ids.device).to(number.dtype)
+    chosen = number[:, None, :] == wanted[:, None]  # [B, TEXTS_A_ROW, L]
     return chosen.to(last.dtype) @ last
+
+
+def _earlier(ids: Tensor) -> Tensor:
+    """1 where the column's place is the row's or before it, else 0: [L, L]."""
+    place = torch.arange(ids.shape[1], device=ids.device)
+    return (place[None, :] <= place[:, None]).float()
+
+
+def _counted(marked: Tensor, earlier: Tensor) -> Tensor:
+    """How many places of [B, L] are marked up to each.
+
+    In floating point, and sums as products: OpenVINO 2026.4 adds integers wrongly where there are
+    more than 32 rows. Counts stay below 256, up to which bfloat16 has every whole number.
+    """
+    return marked.float() @ earlier.T
 
 
 def more_states(layers: int) -> list[tuple[int, bool, str]]:

@@ -17,7 +17,7 @@ from diptych.gateway.status import PUSHBACK_KEY
 from diptych.testing import FaultyEngine
 from tests.serving import SHAPES, faulty, local
 
-D = SHAPES.spec.embed_dim
+D, SIZE = SHAPES.spec.embed_dim, SHAPES.spec.image.size
 
 
 async def test_a_full_server_refuses_at_once_and_says_when_to_try_again() -> None:
@@ -115,7 +115,8 @@ async def test_a_cancelled_call_is_dropped_and_not_computed() -> None:
 async def test_nonsense_from_the_engine_is_never_a_vector(nonsense: Array) -> None:
     async with faulty() as server, server.client() as client:
         server.engine.answer = nonsense
-        [result] = (await client.embed(["a"])).results
+        picture = np.zeros((SIZE, SIZE, 3), np.uint8)
+        [result] = (await client.embed([picture])).results
     assert isinstance(result, EngineFailed)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from diptych.contract import ModelSpec, Tower
+from diptych.contract import TEXTS_A_ROW, ModelSpec, Tower
 from diptych.errors import EngineFailed
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -102,6 +102,7 @@ def check_answer(spec: ModelSpec, tower: Tower, rows: int, answer: Mapping[str, 
             raise EngineFailed(f"{tower} tower: {name} is {values.dtype}, not float32")
         if (
             values.ndim < 2
+            or (name == PACKED and values.shape[1:-1] != (TEXTS_A_ROW,))
             or values.shape[0] != rows
             or values.shape[-1]
             != (
