@@ -29,7 +29,7 @@ from clean_root import Chroot, Folder, Root  # beside this file
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCKERFILES = {"gateway": "gateway", "job": "gateway", "export": "export"}
-FINGERPRINT = "134d27d778388876ee6acf493aa3154d506b4c2c9028e72b348b66cd4a58b3d5"
+FINGERPRINT = "904c48e4b5b71df035fc882735e129c7dad20e391cc8d861f5df2e45f4ac4d7b"
 USER = 10001
 BARRED = {  # distributions that have no business in an image
     "gateway": {

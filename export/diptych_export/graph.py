@@ -67,13 +67,14 @@ class Frame:
 
     start_id: int
     end_id: int
+    longest: int  # tokens of a row
 
 
 def frame(text: TextSpec) -> Frame | None:
     """By which texts that lie side by side are told apart; None where they cannot be."""
     if text.padding != "longest" or text.start_id in (None, text.end_id, text.pad_id):
         return None
-    return Frame(text.start_id, text.end_id)
+    return Frame(text.start_id, text.end_id, text.context_length)
 
 
 class TextTower(nn.Module):
@@ -190,7 +191,7 @@ def _told_apart(
     ids: Tensor, heeded: Tensor | None, frame: Frame
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Places within each text; what each token sees, as CLIP's attention adds it: [B, 1, L, L]."""
-    earlier = _earlier(ids)
+    earlier = _earlier(ids, frame)
     text = _counted(ids == frame.start_id, earlier)  # which one each token is of
     seen = torch.where(text[:, None, :] == text[:, :, None], earlier, 0.0)
     own_place = seen.sum(-1).long() - 1
@@ -203,15 +204,18 @@ def _told_apart(
 def _at_ends(last: Tensor, ids: Tensor, frame: Frame) -> Tensor:
     """The states [B, L, H] at the first `TEXTS_A_ROW` end tokens of each row; zeros beyond."""
     ends = ids == frame.end_id
-    number = torch.where(ends, _counted(ends, _earlier(ids)), 0.0)
+    number = torch.where(ends, _counted(ends, _earlier(ids, frame)), 0.0)
     wanted = torch.arange(1, TEXTS_A_ROW + 1, device=ids.device).to(number.dtype)
     chosen = number[:, None, :] == wanted[:, None]  # [B, TEXTS_A_ROW, L]
     return chosen.to(last.dtype) @ last
 
 
-def _earlier(ids: Tensor) -> Tensor:
-    """1 where the column's place is the row's or before it, else 0: [L, L]."""
-    place = torch.arange(ids.shape[1], device=ids.device)
+def _earlier(ids: Tensor, frame: Frame) -> Tensor:
+    """1 where the column's place is the row's or before it, else 0: [L, L].
+
+    Cut from the longest, so that ids of more tokens do not fit, and engines refuse them.
+    """
+    place = torch.arange(frame.longest, device=ids.device)[: ids.shape[1]]
     return (place[None, :] <= place[:, None]).float()
 
 

@@ -48,7 +48,7 @@ class TritonPythonModel(TritonPythonModel):
         inputs = super()._read(request)
         ids = inputs["input_ids"]
         with Path(__file__).with_name("batches").open("a") as batches:
-            batches.write(f"{len(ids)} ")
+            batches.write(f"{(ids == ids[0, 0]).sum()} ")  # every text begins with this token
         if self._fault(ids) == "death":
             os.kill(os.getpid(), signal.SIGKILL)
         if self._fault(ids) == "crash":
@@ -64,8 +64,9 @@ class TritonPythonModel(TritonPythonModel):
         return {name: spoil(values) for name, values in outputs.items()}
 
     def _fault(self, ids):
-        for fault, start in FAULTS.items():
-            if any(row[: len(start)] == start for row in ids.tolist()):
+        ends = range(ids.shape[1] + 1)
+        for fault, text in FAULTS.items():
+            if any(row[end - len(text) : end] == text for row in ids.tolist() for end in ends):
                 return fault
 """
 NONSENSE = [

@@ -43,7 +43,7 @@ def models(
 
     Example: diptych models --address localhost:50051 --json
 
-    Example: diptych models --repository /models --expect "134d27d7…58b3d5"
+    Example: diptych models --repository /models --expect "904c48e4…ac4d7b"
     """
     if bool(address) == (repository is not None):
         raise ValueError("give --address or --repository, one of the two")
