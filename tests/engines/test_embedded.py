@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from diptych.canary import prove
-from diptych.contract import Tower, canary_pixels, canary_tokens
+from diptych.contract import Matrix, Tokens, Tower, canary_pixels, canary_tokens
 from diptych.engines import openvino_graph
 from diptych.engines.base import PIXELS, TOKENS, Array, check_answer
-from diptych.engines.embedded import EmbeddedEngine, Provider
+from diptych.engines.embedded import EmbeddedEngine, Precision, Provider
 from diptych.errors import BadRepository, EngineFailed
 from diptych.scoring import unit
 from diptych.settings import cores
+from diptych.text_calls import TextCalls
 from tests.serving import SHAPES
 
 SPEC = SHAPES.spec
@@ -147,3 +148,25 @@ async def test_without_openvino_onnx_runtime_runs_the_towers(
 def test_an_answer_that_cannot_be_right_is_refused(values: Array, problem: str) -> None:
     with pytest.raises(EngineFailed, match=problem):
         check_answer(SPEC, Tower.TEXT, 2, {"text_embeds": values})
+
+
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 0.999999), ("bf16", 0.999)])
+async def test_a_text_has_the_same_vector_in_a_batch_of_any_size(
+    precision: Precision, least: float
+) -> None:
+    """OpenVINO 2026.4 adds integers wrongly where there are more than 32 rows."""
+    spec, draw = SHAPES.spec, np.random.default_rng(8)
+    frame = spec.text.start_id, spec.text.end_id
+    lengths = draw.integers(1, spec.text.context_length - 2, 200)
+    texts = [np.array([frame[0], *draw.integers(3, 600, n), frame[1]]) for n in lengths]
+    engine = EmbeddedEngine(spec, SHAPES.graphs, threads=2, precision=precision)
+    calls = TextCalls(spec, call_tokens=engine.call_tokens, length_step=engine.length_step)
+
+    async def vectors(batch: Sequence[Tokens]) -> Matrix:
+        call = calls.call(batch)
+        return unit(call.embeds(await engine.run(Tower.TEXT, call.inputs, [call.output])))
+
+    alone = np.concatenate([await vectors([text]) for text in texts])
+    for size in (2, 9, 33, 64, 200):
+        assert np.einsum("nd,nd->n", await vectors(texts[:size]), alone[:size]).min() >= least
+    await engine.close()

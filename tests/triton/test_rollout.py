@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from diptych import repository
 from diptych.client import AsyncClient
 from diptych.contract import ModelSpec, Tower
-from diptych.engines.base import EMBEDS
+from diptych.engines.base import EMBEDS, PACKED
 from diptych.engines.triton_install import Installed
 from diptych.engines.triton_server import tritonserver
 from diptych.errors import SpaceMismatch
@@ -45,7 +46,7 @@ def publish_negated(root: Path) -> ModelSpec:
         place = stage, spec.name, spec.version
         graphs = {tower: publishing.graph_path(*place, tower) for tower in Tower}
         for tower, path in graphs.items():
-            onnx.save(negated(onnx.load(files.graphs[tower]), EMBEDS[tower]), path)
+            onnx.save(negated(onnx.load(files.graphs[tower]), [EMBEDS[tower], PACKED]), path)
         tokenizer = publishing.tokenizer_path(*place)
         tokenizer.write_bytes(files.tokenizer.read_bytes())
         canary = {t.value: tuple(-x for x in getattr(spec.canary, t)) for t in Tower}
@@ -62,10 +63,13 @@ def publish_negated(root: Path) -> ModelSpec:
     return spec
 
 
-def negated(model: onnx.ModelProto, output: str) -> onnx.ModelProto:
-    for node in model.graph.node:
-        node.output[:] = [f"{output}_before" if name == output else name for name in node.output]
-    model.graph.node.append(onnx.helper.make_node("Neg", [f"{output}_before"], [output]))
+def negated(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
+    """With the signs turned of those of `outputs` that it has."""
+    for output in {own.name for own in model.graph.output}.intersection(outputs):
+        before = f"{output}_before"
+        for node in model.graph.node:
+            node.output[:] = [before if name == output else name for name in node.output]
+        model.graph.node.append(onnx.helper.make_node("Neg", [before], [output]))
     return model
 
 
