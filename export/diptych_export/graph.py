@@ -14,6 +14,8 @@ from diptych.profiles import states_output
 
 Pooled: TypeAlias = Literal["end", "first", "last"]  # which position stands for the text
 
+_MOST_COUNTED = 256  # bfloat16 has every whole number up to it, and some engines count in bfloat16
+
 IMAGE_EMBEDS, TEXT_EMBEDS = "image_embeds", "text_embeds"
 PENULTIMATE = "penultimate_hidden_state"
 
@@ -73,6 +75,8 @@ class Frame:
 def frame(text: TextSpec) -> Frame | None:
     """By which texts that lie side by side are told apart; None where they cannot be."""
     if text.padding != "longest" or text.start_id in (None, text.end_id, text.pad_id):
+        return None
+    if text.context_length > _MOST_COUNTED:
         return None
     return Frame(text.start_id, text.end_id, text.context_length)
 
@@ -223,7 +227,7 @@ def _counted(marked: Tensor, earlier: Tensor) -> Tensor:
     """How many places of [B, L] are marked up to each.
 
     In floating point, and sums as products: OpenVINO 2026.4 adds integers wrongly where there are
-    more than 32 rows. Counts stay below 256, up to which bfloat16 has every whole number.
+    more than 32 rows.
     """
     return marked.float() @ earlier.T
 

@@ -94,8 +94,9 @@ def test_a_graph_whose_texts_see_each_other_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_texts_without_a_token_of_their_own_in_front_cannot_share_a_row(source: Source) -> None:
+def test_texts_that_cannot_be_told_apart_do_not_share_a_row(source: Source) -> None:
     spec = source.text
-    assert frame(spec) is not None
+    assert frame(spec.model_copy(update={"context_length": 256})) is not None
+    assert frame(spec.model_copy(update={"context_length": 257})) is None
     for update in ({"start_id": None}, {"start_id": spec.end_id}, {"pad_id": spec.start_id}):
         assert frame(spec.model_copy(update=update)) is None
