@@ -46,7 +46,7 @@ triton: $(VENV)/gateway.stamp ## serve model_repository with a real tritonserver
 test: check .venv-triton/installed.txt ## everything that proves this works
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/dev.stamp .venv-triton/installed.txt ## throughput and latency beside what the machine can do; about 15 minutes
+bench: $(VENV)/dev.stamp .venv-triton/installed.txt ## throughput and latency beside what the machine can do
 	$(BIN)/python -m bench
 
 check: lint types check-protos check-deploy ## lint, types, protos, deployment

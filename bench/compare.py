@@ -43,7 +43,9 @@ def main() -> None:
     reader.add_argument("--folder", type=Path, default=Path(".bench"), help="for the models")
     reader.add_argument("--pairs", nargs="+", choices=PAIRS, default=PAIRS)
     reader.add_argument("--turns", type=int, default=9, help="of each pair")
-    reader.add_argument("--seconds", type=float, default=5.0, help="measured, of each call side")
+    reader.add_argument(
+        "--seconds", type=float, default=5.0, help="measured, of each side and turn"
+    )
     options = reader.parse_args()
     for name in options.pairs:
         compare(name, *_sides(name, options.folder), options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -110,6 +111,8 @@ def load(server: Server, case: Case, **flags: float) -> dict[str, Any]:
 
 @contextmanager
 def _running(command: Sequence[str], ready: str) -> Iterator[Server]:
+    # A server has a session of its own: without this, it would outlive a benchmark that is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )

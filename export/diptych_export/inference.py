@@ -31,9 +31,7 @@ class Inference:
         self.spec = files.spec
         self.engine = engine
         self._tokenizer = TextTokenizer(files.tokenizer, files.spec.text)
-        self._text_calls = TextCalls(
-            files.spec, call_tokens=engine.call_tokens, length_step=engine.length_step
-        )
+        self._text_calls = TextCalls.on(engine, files.spec)
 
     async def images(self, encoded: Sequence[bytes]) -> Matrix:
         """Unit vectors [N, D] of N encoded images.

@@ -73,6 +73,5 @@ async def _run(engine: Engine, spec: ModelSpec, tower: Tower, rows: int) -> Matr
     if tower is Tower.IMAGE:
         pixels, name = np.stack([canary_pixels(spec.image)] * rows), EMBEDS[tower]
         return (await engine.run(tower, {PIXELS: pixels}, [name]))[name]
-    calls = TextCalls(spec, call_tokens=engine.call_tokens, length_step=engine.length_step)
-    call = calls.call([canary_tokens(spec.text)] * rows)
+    call = TextCalls.on(engine, spec).call([canary_tokens(spec.text)] * rows)
     return call.embeds(await engine.run(tower, call.inputs, [call.output]))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
 from diptych.contract import Matrix, ModelSpec, TextSpec, Tokens, Tower
-from diptych.engines.base import EMBEDS, MASK, PACKED, TOKENS, Array
+from diptych.engines.base import EMBEDS, MASK, PACKED, TOKENS, Array, Engine
 from diptych.errors import EngineFailed
 from diptych.preprocess.packing import Places, packed
 from diptych.preprocess.text import BUCKET, by_length, pad_tokens
@@ -50,6 +51,11 @@ class TextCalls:
         self._packs = packs(spec)
         self._call_tokens = call_tokens
         self._step = length_step
+
+    @classmethod
+    def on(cls, engine: Engine, spec: ModelSpec) -> Self:
+        """As they are cheapest for this engine."""
+        return cls(spec, call_tokens=engine.call_tokens, length_step=engine.length_step)
 
     def cut(self, lengths: Sequence[int]) -> list[list[int]]:
         """Which texts to run together, as indexes into `lengths`, of which there is at least one.

@@ -36,9 +36,7 @@ class Towers:
     ) -> None:
         """`call_items`: what a call of each tower costs beside its items, in items."""
         self._engine = engine
-        self._text_calls = TextCalls(
-            spec, call_tokens=engine.call_tokens, length_step=engine.length_step
-        )
+        self._text_calls = TextCalls.on(engine, spec)
         self._metrics = metrics
         self._owners = Owners()
         worth = max(_LEAST_IMAGES, round(WORTH * call_items[Tower.IMAGE]))

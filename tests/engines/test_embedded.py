@@ -160,7 +160,7 @@ async def test_a_text_has_the_same_vector_in_a_batch_of_any_size(
     lengths = draw.integers(1, spec.text.context_length - 2, 200)
     texts = [np.array([frame[0], *draw.integers(3, 600, n), frame[1]]) for n in lengths]
     engine = EmbeddedEngine(spec, SHAPES.graphs, threads=2, precision=precision)
-    calls = TextCalls(spec, call_tokens=engine.call_tokens, length_step=engine.length_step)
+    calls = TextCalls.on(engine, spec)
 
     async def vectors(batch: Sequence[Tokens]) -> Matrix:
         call = calls.call(batch)

@@ -167,9 +167,7 @@ class LocalEmbedder:
         self._wanted = wanted
         self._patience_s = patience_s
         self._free = asyncio.Semaphore(engine.in_flight)
-        self._text_calls = TextCalls(
-            spec, call_tokens=engine.call_tokens, length_step=engine.length_step
-        )
+        self._text_calls = TextCalls.on(engine, spec)
 
     def prepare(self, tower: Tower, content: Content) -> Prepared:
         wanted, spec = self._wanted, self._spec
