@@ -27,6 +27,7 @@ from bench.traffic import CASES, Case, write_labels
 ENGINES = ("embedded", "triton")
 CONCURRENCY = (1, 8, 32, 64)
 
+_WARMUP_S = 4.0  # OpenVINO takes 10 ms more for every new shape of a batch
 _ROOM = ("--max-waiting-inputs", "8192")  # 64 callers with 64 inputs each: none is refused here
 
 
@@ -82,7 +83,7 @@ def _lines(
                         # Until every caller has had an answer, more is read than computed.
                         times = {
                             "seconds": max(options.seconds, round_s),
-                            "warmup": max(1.0, round_s),
+                            "warmup": max(_WARMUP_S, round_s),
                         }
                         yield _measured(server, engine, case, concurrency, times, alone)
 
