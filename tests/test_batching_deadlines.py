@@ -100,7 +100,8 @@ async def test_an_engine_too_busy_to_be_in_time_keeps_its_pace() -> None:
             await gives_up
         assert batcher.pace.item_s >= 0.05
         took_s = 0.002
-        await batcher.submit(1)
+        for _ in range(3):
+            await batcher.submit(1)
         assert batcher.pace.item_s < 0.05
 
 
@@ -146,6 +147,47 @@ async def test_what_could_not_end_in_time_is_not_begun_while_others_wait() -> No
             await late
         await asyncio.gather(first, last)
     assert 2 not in begun
+
+
+async def test_under_a_flood_every_call_is_worth_its_cost() -> None:
+    """Each call saves what it can: at worst few at a time, while all others become too late."""
+    batches: list[int] = []
+
+    async def run(items: list[int], timeout_s: float) -> list[int]:
+        batches.append(len(items))
+        await asyncio.sleep(0.01 * (len(items) + 3))
+        return items
+
+    async with serving(run, call_items=3.0) as batcher:
+        for _ in range(3):
+            await submit_all(batcher, [0] * 8)
+        batches.clear()
+        now = asyncio.get_running_loop().time()
+        flood = [batcher.submit(1, deadline=now + 0.1 + 0.005 * n) for n in range(200)]
+        outcomes = await asyncio.gather(*flood, return_exceptions=True)
+    answered = sum(not isinstance(outcome, DeadlinePassed) for outcome in outcomes)
+    assert answered == sum(batches) > 60  # 88 would take all the time there is
+    assert sum(items < batcher.pace.worth for items in batches) <= 2  # the last ones
+
+
+async def test_one_in_a_hurry_has_a_small_call_where_the_others_have_time() -> None:
+    batches: list[int] = []
+
+    async def run(items: list[int], timeout_s: float) -> list[int]:
+        batches.append(len(items))
+        await asyncio.sleep(0.01 * (len(items) + 3))
+        return items
+
+    async with serving(run, call_items=3.0) as batcher:
+        for _ in range(3):
+            await submit_all(batcher, [0] * 8)
+        batches.clear()
+        now = asyncio.get_running_loop().time()
+        urgent = asyncio.create_task(batcher.submit(1, deadline=now + 0.08))
+        rest = asyncio.create_task(submit_all(batcher, [2] * 40, deadline=now + 60))
+        await asyncio.gather(urgent, rest)
+    assert batches[0] < batcher.pace.worth
+    assert sum(batches) == 41
 
 
 async def test_single_calls_teach_nothing_wrong_about_large_batches() -> None:

@@ -73,6 +73,20 @@ def test_serve_says_what_it_serves_and_stops_cleanly_when_told() -> None:
     assert "Traceback" not in rest
 
 
+def test_a_server_never_searches_what_it_imported_for_garbage() -> None:
+    """It would take 60 ms, in which no call moves."""
+    told = """
+import gc, diptych.cli
+from diptych.errors import BadRepository
+def gateway(*_, **__): raise BadRepository(f"{gc.get_freeze_count()} kept, {len(gc.get_objects())}")
+diptych.cli.gateway = gateway
+diptych.cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", told, "serve"], capture_output=True, text=True)
+    kept, searched = map(int, re.findall(r"\d+", done.stderr))
+    assert kept > 20 * searched
+
+
 def test_embed_prints_one_line_per_input_in_the_order_given(address: str) -> None:
     done = diptych(
         "embed", "--address", address, "--text", "a=b", "--image", CIRCLE, "--text", "c", "--json"

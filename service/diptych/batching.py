@@ -12,7 +12,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from diptych.contract import Priority
 from diptych.errors import DeadlinePassed, EngineFailed, EngineUnavailable
-from diptych.pace import SLACK, Pace
+from diptych.pace import Pace
 from diptych.suspects import Suspects
 
 Item = TypeVar("Item")
@@ -166,13 +166,10 @@ class Batcher(Generic[Item, Result]):
     def _in_time(self, batch: list[_Entry[Item, Result]]) -> list[_Entry[Item, Result]]:
         """What can be run together without being too late for one of them; the others wait on."""
         now = asyncio.get_running_loop().time()
-        soonest = math.inf
-        for items, entry in enumerate(batch, start=1):
-            soonest = min(soonest, entry.deadline)
-            if items > 1 and now + SLACK * self.pace.expected_s(items) > soonest:
-                self._wait_on(batch[items - 1 :])
-                return batch[: items - 1]
-        return batch
+        begin, end = self.pace.in_time([entry.deadline for entry in batch], now)
+        _fail(batch[:begin], DeadlinePassed("the deadline could not be met any more"))
+        self._wait_on(batch[end:])
+        return batch[begin:end]
 
     def _wait_on(self, entries: Iterable[_Entry[Item, Result]]) -> None:
         for entry in entries:

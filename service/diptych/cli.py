@@ -37,7 +37,13 @@ from diptych.engines.triton_supervisor import run_triton
 from diptych.errors import DiptychError
 from diptych.gateway.access_log import configure
 from diptych.gateway.exposition import METRICS
-from diptych.gateway.server import Running, gateway, told_to_look, told_to_stop
+from diptych.gateway.server import (
+    Running,
+    gateway,
+    keep_imports,
+    told_to_look,
+    told_to_stop,
+)
 from diptych.gateway.workers import LISTENING, run_workers
 from diptych.settings import Settings, cores
 from diptych.wire import MeasureName, Options, Ranked, Vectors
@@ -204,6 +210,7 @@ async def _triton(repository: Path, port: int, poll_s: int, log: Path) -> None:
 
 
 async def _serve(options: Settings) -> None:
+    keep_imports()
     told, look = told_to_stop(), told_to_look()
     if options.workers > 1:
         await run_workers(options, told=told, say=_say)

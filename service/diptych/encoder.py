@@ -223,7 +223,7 @@ class Encoder:
         ahead = self._inside[tower, Priority.INTERACTIVE]
         if reading.priority is Priority.BULK:
             ahead += self._inside[tower, Priority.BULK]
-        wait_s = self._towers.expected_s(tower, ahead)
+        wait_s = self._towers.answered_s(tower, ahead)
         if tower is Tower.IMAGE:
             wait_s = max(wait_s, self._decoders.expected_s(ahead))
         left_s = reading.deadline - asyncio.get_running_loop().time()

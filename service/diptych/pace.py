@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import deque
+from collections.abc import Sequence
 
 SLACK = 1.15  # of how long work is expected to take
 _COLD_S = 5.0  # after the engine was away or silent nothing is learnt: it is slow at first
+_WORTH = 4  # times what a call itself costs: smaller ones waste the engine
 
 
 class Pace:
@@ -17,15 +20,53 @@ class Pace:
         self._max_items = max_items
         self._call_items = call_items
         self._finished = -math.inf  # the newest call
-        # One more than can hang together: the best of them is the engine's own pace.
-        self._latest: deque[float] = deque(maxlen=in_flight + 1)
+        self._in_flight = in_flight
+        # Of so many, most have the engine's own pace, even where all that can hang together do.
+        self._latest: deque[float] = deque(maxlen=2 * in_flight + 1)
         self._cold_until = -math.inf
         self.item_s = 0.0  # what one item adds to a call; 0: not known yet
+        self.worth = min(math.ceil(_WORTH * call_items), max_items)  # items, of a call worth making
 
     def expected_s(self, items: int) -> float:
         """How long so many items would take; 0 while that is not known."""
         calls = math.ceil(items / self._max_items)
         return self.item_s * (items + self._call_items * calls)
+
+    def answered_s(self, ahead: int) -> float:
+        """How long until an item is answered that has so many ahead; 0 while that is not known.
+
+        Those behind it are in its call: where that had to be over at once, it would have few items
+        and keep the engine from all who wait. So there is time for as many as are worth a call.
+        """
+        return self.expected_s(ahead + min(ahead, self.worth))
+
+    def in_time(self, deadlines: Sequence[float], now: float) -> tuple[int, int]:
+        """Which of those that wait, in this order, go into one call: from one number up to another.
+
+        It is over before the first deadline of those in it. Those before the first number go
+        without: they could be in time only in a call too small to be worth its cost, which would
+        leave those behind them no more time than for such calls either.
+        """
+        begin = 0
+        while True:
+            end = self._most_in_time(deadlines, begin, now)
+            if end == len(deadlines) or end - begin >= self.worth:
+                return begin, end
+            next_ones = min(self.worth, len(deadlines) - end)
+            taken_s = self.expected_s(end - begin) + self.expected_s(next_ones)
+            if now + SLACK * taken_s <= deadlines[end]:
+                return begin, end
+            begin += 1
+
+    def _most_in_time(self, deadlines: Sequence[float], begin: int, now: float) -> int:
+        """The end of the longest call in time for all in it; it has one, where there is any."""
+        soonest = math.inf
+        for end in range(begin + 1, len(deadlines) + 1):
+            soonest = min(soonest, deadlines[end - 1])
+            items = end - begin
+            if items > 1 and now + SLACK * self.expected_s(items) > soonest:
+                return end - 1
+        return len(deadlines)
 
     def ran(self, started: float, finished: float, items: int) -> None:
         """A call of so many items was answered."""
@@ -34,8 +75,8 @@ class Pace:
         if finished < self._cold_until:
             return
         self._latest.append(item_s)
-        if len(self._latest) == self._latest.maxlen:
-            self.item_s = min(self._latest)
+        if len(self._latest) > self._in_flight:
+            self.item_s = statistics.median_low(self._latest)
 
     def stalled(self, started: float, now: float) -> None:
         """A call got no answer in time."""

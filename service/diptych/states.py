@@ -116,7 +116,7 @@ class States:
     def _in_time(self, tower: Tower, deadline: float) -> Iterator[None]:
         """Count one row in, unless it could only be late."""
         ahead = self._inside[tower]
-        wait_s = self._batchers[tower].pace.expected_s(ahead)
+        wait_s = self._batchers[tower].pace.answered_s(ahead)
         left_s = deadline - asyncio.get_running_loop().time()
         if SLACK * wait_s > left_s:
             raise Overloaded(

@@ -69,9 +69,9 @@ class Towers:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def expected_s(self, tower: Tower, items: int) -> float:
-        """How long so many would take, at the pace of late; 0 while that is not known."""
-        return (self._images if tower is Tower.IMAGE else self._texts).pace.expected_s(items)
+    def answered_s(self, tower: Tower, ahead: int) -> float:
+        """How long until one is answered that has so many ahead; 0 while that is not known."""
+        return (self._images if tower is Tower.IMAGE else self._texts).pace.answered_s(ahead)
 
     def waiting(self, tower: Tower) -> int:
         """Inputs that wait for a batch of this tower."""
