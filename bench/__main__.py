@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import model, report
-from bench.ceiling import ceiling, lonely_s
+from bench.ceiling import ceiling, input_s
 from bench.processes import Machine, Server, gateway, load, machine, triton
 from bench.traffic import CASES, Case, write_labels
 
@@ -78,7 +78,7 @@ def _lines(
                 continue
             with _serving(engine, repository, options.folder, cached=cached) as server:
                 for case, concurrency in product(own, options.concurrency):
-                    round_s = concurrency * case.inputs * lonely_s(case, alone.found, best=True)
+                    round_s = concurrency * case.inputs * input_s(case, alone.found)
                     if round_s <= options.longest:
                         # Until every caller has had an answer, more is read than computed.
                         times = {
@@ -120,7 +120,6 @@ def _measured(
     sides = (before, alone.anew(case))
     limits = [limit for side in sides if (limit := ceiling(case, side))]
     limit = statistics.mean(limits) if limits else None
-    lonely = None if limit is None else statistics.mean(lonely_s(case, side) for side in sides)
     line = {
         "case": case.name,
         "engine": engine,
@@ -129,7 +128,7 @@ def _measured(
         "ceiling_items_per_s": limit,
         "ratio": found["items_per_s"] / limit if limit else None,
         **{key: found[key] for key in ("p50_ms", "p95_ms", "p99_ms", "errors")},
-        "lonely_ms": None if lonely is None else 1000 * lonely,
+        "beside_p50_ms": found["beside_p50_ms"],
         "server_cores": used / taken,
         "server_peak_mib": server.peak_bytes() / 2**20,
     }

@@ -103,18 +103,19 @@ class _Machine:
         }
 
     async def anew(self, kinds: Sequence[str], before: Mapping[str, Any]) -> dict[str, Any]:
-        """What these kinds of input need, each alone and in the batch that was best."""
+        """What these kinds of input need, in the batch that was best."""
         found: dict[str, Any] = {}
         for kind in ("image", "large"):
             if kind in kinds:
                 found[f"decode_{kind}"] = self._decoding(kind, seconds=_ANEW_S)
         if set(kinds) - {"text"}:
-            batches = _alone_and_best(before["image"])
-            found["image"] = {n: await self._images(n, _ANEW_S) for n in batches}
+            best = _best(before["image"])
+            found["image"] = {best: await self._images(best, _ANEW_S)}
         if "text" in kinds:
             found["text"] = {
-                length: {n: await self._text(length, n, _ANEW_S) for n in _alone_and_best(batches)}
+                length: {best: await self._text(length, best, _ANEW_S)}
                 for length, batches in before["text"].items()
+                for best in [_best(batches)]
             }
         return found
 
@@ -142,8 +143,8 @@ class _Machine:
         return await _each_run(run, rows, seconds)
 
 
-def _alone_and_best(batches: Mapping[int, float]) -> set[int]:
-    return {1, min(batches, key=batches.__getitem__)}
+def _best(batches: Mapping[int, float]) -> int:
+    return min(batches, key=batches.__getitem__)
 
 
 async def _each_run(

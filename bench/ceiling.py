@@ -10,38 +10,33 @@ from bench.traffic import Case, Kind
 
 
 def ceiling(case: Case, alone: dict[str, Any]) -> float | None:
-    """Inputs per second: 1 / (reading / cores + engine at its best batch), DESIGN §5.
-
-    Texts count at their own length. None where nothing need be computed.
-    """
-    if case.repeats:
-        return None
-    return 1 / lonely_s(case, alone, best=True)
+    """Inputs per second, DESIGN §5. None where nothing need be computed."""
+    return None if case.repeats else 1 / input_s(case, alone)
 
 
-def lonely_s(case: Case, alone: dict[str, Any], *, best: bool = False) -> float:
-    """Seconds for one input, the mean of a case's kinds: read, and run alone or in a `best` batch.
-
-    Reading is shared out over the cores only in a `best` batch.
-    """
-    cores: int = alone["cores"] if best else 1
-    each: list[float] = [
-        alone[_READING[kind]] / cores if kind in _READING else 0.0 for kind in case.kinds
+def input_s(case: Case, alone: dict[str, Any]) -> float:
+    """Seconds for one input, the mean of a case's kinds: reading / cores + engine at its best
+    batch. Texts count at their own length."""
+    cores: int = alone["cores"]
+    reading: list[float] = [
+        alone[_READING[kind]] / cores for kind in case.kinds if kind in _READING
     ]
-    return sum(each + [_engine_s(kind, alone, best) for kind in case.kinds]) / len(case.kinds)
+    engine = [_engine_s(kind, alone) for kind in case.kinds]
+    return (sum(reading) + sum(engine)) / len(case.kinds)
 
 
 _READING = {"image": "decode_image", "large": "decode_large", "text": "tokenize"}
 
 
-def _engine_s(kind: Kind, alone: dict[str, Any], best: bool) -> float:
-    def of(batches: dict[str, float]) -> float:
-        return min(batches.values()) if best else batches["1"]
-
+def _engine_s(kind: Kind, alone: dict[str, Any]) -> float:
     if kind != "text":
-        return of(alone["image"])
+        return _best(alone["image"])
     lengths: dict[str, float] = alone["lengths"]
-    measured = sorted((int(length), of(batches)) for length, batches in alone["text"].items())
+    measured = sorted((int(length), _best(batches)) for length, batches in alone["text"].items())
     at, seconds = ([pair[side] for pair in measured] for side in (0, 1))
     own = np.interp([int(length) for length in lengths], at, seconds)
     return float(np.dot(own, list(lengths.values())))
+
+
+def _best(batches: dict[str, float]) -> float:
+    return min(batches.values())

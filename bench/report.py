@@ -45,7 +45,7 @@ def table(lines: Sequence[dict[str, Any]]) -> None:
 
 
 def summary(lines: Sequence[dict[str, Any]]) -> None:
-    """What scoring costs on top of embedding, and a lonely call on top of its parts.
+    """What scoring costs on top of embedding, and a lonely call on top of decoding and engine.
 
     Scoring by the share that each reaches of its own ceiling, which both have in common: the
     machine may have been faster for one of them.
@@ -59,9 +59,9 @@ def summary(lines: Sequence[dict[str, Any]]) -> None:
             )
     for line in lines:
         if line["concurrency"] == 1 and line["case"] in ("image", "pixels", "text"):
-            more = line["p50_ms"] - line["lonely_ms"]
             _out.print(
-                f"{line['case']}, {line['engine']}, one caller: {more:+.1f} ms on top of its parts"
+                f"{line['case']}, {line['engine']}, one caller: {line['beside_p50_ms']:.1f} ms "
+                "beside decoding and engine, as the reply times them"
             )
 
 

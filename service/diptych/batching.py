@@ -6,6 +6,7 @@ import asyncio
 import heapq
 import itertools
 import math
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
@@ -38,7 +39,7 @@ class _Entry(Generic[Item, Result]):
     priority: Priority
     deadline: float  # of the event loop's clock
     order: int  # in which they came
-    submitted: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    submitted: float = field(default_factory=time.monotonic)
     reply: asyncio.Future[Answer[Result]] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -61,7 +62,8 @@ class Batcher(Generic[Item, Result]):
     cannot fail its neighbours again. When the engine dies under a batch, all of it are told to
     come again, and then run alone, one at a time, until one is found that it always dies of.
 
-    What may wait is bounded before it comes here, by `admission.Admission`.
+    What may wait is bounded before it comes here, by `admission.Admission`. Deadlines are times of
+    the event loop's clock, which is the monotonic one; uvloop would tell it in whole milliseconds.
     """
 
     def __init__(
@@ -165,7 +167,7 @@ class Batcher(Generic[Item, Result]):
 
     def _in_time(self, batch: list[_Entry[Item, Result]]) -> list[_Entry[Item, Result]]:
         """What can be run together without being too late for one of them; the others wait on."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         begin, end = self.pace.in_time([entry.deadline for entry in batch], now)
         _fail(batch[:begin], DeadlinePassed("the deadline could not be met any more"))
         self._wait_on(batch[end:])
@@ -192,7 +194,7 @@ class Batcher(Generic[Item, Result]):
 
     def _fill(self, batch: list[_Entry[Item, Result]], priority: Priority, max_items: int) -> None:
         heap = self._waiting[priority]
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         while heap and len(batch) < max_items:
             entry = heap[0][-1]
             if not self._is_wanted(entry, now):
@@ -224,12 +226,11 @@ class Batcher(Generic[Item, Result]):
     async def _answer_suspect(self, entry: _Entry[Item, Result]) -> None:
         async with self._alone:
             # Another may have been found out meanwhile, with the same content.
-            if self._is_wanted(entry, asyncio.get_running_loop().time()):
+            if self._is_wanted(entry, time.monotonic()):
                 await self._answer([entry])
 
     async def _answer(self, batch: list[_Entry[Item, Result]]) -> None:
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = time.monotonic()
         try:
             last = max(entry.deadline for entry in batch)
             results = await self._run([entry.item for entry in batch], last - started)
@@ -243,17 +244,17 @@ class Batcher(Generic[Item, Result]):
         except EngineUnavailable as exc:
             if exc.midway:
                 self._suspects.engine_died([self._digest_of(entry) for entry in batch])
-            self.pace.lost(loop.time())
+            self.pace.lost(time.monotonic())
             _fail(batch, exc)
             return
         except DeadlinePassed as exc:
-            self.pace.stalled(started, loop.time())
+            self.pace.stalled(started, time.monotonic())
             _fail(batch, exc)
             return
         except Exception as exc:  # whatever it is, it belongs to the callers, not to this loop
             _fail(batch, exc)
             return
-        finished = loop.time()
+        finished = time.monotonic()
         if len(batch) == 1 and self._is_suspect(batch[0]):
             self._suspects.answered(self._digest_of(batch[0]))
         else:
