@@ -45,7 +45,8 @@ def table(lines: Sequence[dict[str, Any]]) -> None:
 
 
 def summary(lines: Sequence[dict[str, Any]]) -> None:
-    """What scoring costs on top of embedding, and a lonely call on top of decoding and engine.
+    """What scoring costs on top of embedding, and a lonely call on top of decoding and engine,
+    as its own reply times them.
 
     Scoring by the share that each reaches of its own ceiling, which both have in common: the
     machine may have been faster for one of them.
@@ -61,7 +62,7 @@ def summary(lines: Sequence[dict[str, Any]]) -> None:
         if line["concurrency"] == 1 and line["case"] in ("image", "pixels", "text"):
             _out.print(
                 f"{line['case']}, {line['engine']}, one caller: {line['beside_p50_ms']:.1f} ms "
-                "beside decoding and engine, as the reply times them"
+                "beside decoding and engine"
             )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from diptych.pace import Pace
@@ -60,6 +62,13 @@ def test_who_would_make_all_others_late_goes_without() -> None:
     """Calls of eight take 10 s; in time for the first three, no other would be in any."""
     deadlines = [5.0, 9.0, 11.0, *[12.0] * 20]
     assert known(call_items=2).in_time(deadlines, now=0) == (3, 11)
+
+
+@pytest.mark.parametrize("own", [60.0, math.inf])
+def test_who_has_time_never_goes_without_for_others_in_a_hurry(own: float) -> None:
+    """Bulk work may be first, or in more of a hurry than the interactive work before it."""
+    deadlines = [own] * 3 + [5.0] * 20
+    assert known(call_items=2).in_time(deadlines, now=0) == (0, 3)
 
 
 def test_who_is_in_a_hurry_among_others_that_are_not_goes_first() -> None:

@@ -52,6 +52,8 @@ class Pace:
             end = self._most_in_time(deadlines, begin, now)
             if end == len(deadlines) or end - begin >= self.worth:
                 return begin, end
+            if deadlines[begin] > deadlines[end]:  # not what is in a hurry here
+                return begin, end
             next_ones = min(self.worth, len(deadlines) - end)
             taken_s = self.expected_s(end - begin) + self.expected_s(next_ones)
             if now + SLACK * taken_s <= deadlines[end]:
