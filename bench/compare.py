@@ -3,7 +3,7 @@
     python -m bench.compare
 
 - `text`, `text_x64`: texts side by side at their own length, against every text padded to the
-  context; one a call, and 64;
+  context; one a call, and 64 a call of two callers;
 - `image_large`: large JPEGs decoded at a reduced scale, against every pixel;
 - `score_20`, `score_1000`: `Embed` of an image, against `Score` of it beside 20 texts that
   repeat, and beside a label set.
@@ -26,7 +26,7 @@ from bench.processes import Server, gateway, load
 from bench.traffic import CASES, Case, write_labels
 
 _PLAIN = ("--text-cache-bytes", "0", "--image-cache-bytes", "0", "--max-waiting-inputs", "8192")
-_CONCURRENCY = 32
+_WAITING = 32  # inputs, at least; twice as many as a call has
 PAIRS = ("text", "text_x64", "image_large", "score_20", "score_1000")
 
 
@@ -94,7 +94,8 @@ def _sides(name: str, folder: Path) -> tuple[Side, Side]:
 def _speed(server: Server, case: Case, seconds: float) -> float:
     longer = 1 if case.inputs == 1 else 3  # calls of many inputs end rarely
     times = {"seconds": longer * seconds, "warmup": float(longer)}
-    found = load(server, case, concurrency=_CONCURRENCY, **times)
+    callers = max(2, _WAITING // case.inputs)
+    found = load(server, case, concurrency=callers, **times)
     speed: float = found["items_per_s"]
     return speed
 

@@ -25,6 +25,28 @@ class Engine:
         return [2 * item for item in items]
 
 
+class Steady:
+    """Takes 10 ms an item, as for `call_items` more, and remembers how many came at once."""
+
+    def __init__(self, call_items: float = 0.0) -> None:
+        self.call_items = call_items
+        self.batches: list[int] = []
+
+    async def run(self, items: list[int], timeout_s: float) -> list[int]:
+        self.batches.append(len(items))
+        await asyncio.sleep(0.01 * (len(items) + self.call_items))
+        return items
+
+    @asynccontextmanager
+    async def known(self) -> AsyncIterator[Batcher[int, int]]:
+        """A batcher that has learnt the pace, none of whose batches are remembered."""
+        async with serving(self.run, call_items=self.call_items) as batcher:
+            for _ in range(3):
+                await submit_all(batcher, [0] * 8)
+            self.batches.clear()
+            yield batcher
+
+
 def digest(item: int) -> bytes:
     return str(item).encode()
 

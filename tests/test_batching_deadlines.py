@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from diptych.errors import DeadlinePassed, EngineUnavailable
-from tests.batches import serving, submit_all
+from tests.batches import Steady, serving, submit_all
 
 
 async def test_one_batch_that_hung_does_not_make_the_pace() -> None:
@@ -105,26 +105,21 @@ async def test_an_engine_too_busy_to_be_in_time_keeps_its_pace() -> None:
         assert batcher.pace.item_s < 0.05
 
 
-async def test_a_batch_is_no_larger_than_its_most_urgent_item_has_time_for() -> None:
-    """At the pace of late: 10 ms an item, so five of them in the 60 ms that the first has."""
-    batches: list[int] = []
-
-    async def run(items: list[int], timeout_s: float) -> list[int]:
-        batches.append(len(items))
-        await asyncio.sleep(0.01 * len(items))
-        return items
-
-    async with serving(run) as batcher:
-        for _ in range(3):
-            await submit_all(batcher, [0] * 4)
-        batches.clear()
+@pytest.mark.parametrize("call_items", [0.0, 3.0])
+async def test_a_batch_is_no_larger_than_its_most_urgent_item_has_time_for(
+    call_items: float,
+) -> None:
+    """Five items in 60 ms, though a call of three others is worth twelve: those behind can wait."""
+    engine = Steady(call_items)
+    async with engine.known() as batcher:
         now = asyncio.get_running_loop().time()
-        urgent = asyncio.create_task(batcher.submit(1, deadline=now + 0.06))
+        deadline = now + 0.06 + 0.01 * call_items
+        urgent = asyncio.create_task(batcher.submit(1, deadline=deadline))
         rest = asyncio.create_task(submit_all(batcher, [2] * 40, deadline=now + 60))
         await asyncio.gather(urgent, rest)
-    assert 1 <= batches[0] <= 6
-    assert sum(batches) == 41
-    assert max(batches) > 20
+    assert 1 <= engine.batches[0] <= 6
+    assert sum(engine.batches) == 41
+    assert max(engine.batches) > 20
 
 
 async def test_what_could_not_end_in_time_is_not_begun_while_others_wait() -> None:
@@ -151,43 +146,14 @@ async def test_what_could_not_end_in_time_is_not_begun_while_others_wait() -> No
 
 async def test_under_a_flood_every_call_is_worth_its_cost() -> None:
     """Each call saves what it can: at worst few at a time, while all others become too late."""
-    batches: list[int] = []
-
-    async def run(items: list[int], timeout_s: float) -> list[int]:
-        batches.append(len(items))
-        await asyncio.sleep(0.01 * (len(items) + 3))
-        return items
-
-    async with serving(run, call_items=3.0) as batcher:
-        for _ in range(3):
-            await submit_all(batcher, [0] * 8)
-        batches.clear()
+    engine = Steady(call_items=3.0)
+    async with engine.known() as batcher:
         now = asyncio.get_running_loop().time()
         flood = [batcher.submit(1, deadline=now + 0.1 + 0.005 * n) for n in range(200)]
         outcomes = await asyncio.gather(*flood, return_exceptions=True)
     answered = sum(not isinstance(outcome, DeadlinePassed) for outcome in outcomes)
-    assert answered == sum(batches) > 60  # 88 would take all the time there is
-    assert sum(items < batcher.pace.worth for items in batches) <= 2  # the last ones
-
-
-async def test_one_in_a_hurry_has_a_small_call_where_the_others_have_time() -> None:
-    batches: list[int] = []
-
-    async def run(items: list[int], timeout_s: float) -> list[int]:
-        batches.append(len(items))
-        await asyncio.sleep(0.01 * (len(items) + 3))
-        return items
-
-    async with serving(run, call_items=3.0) as batcher:
-        for _ in range(3):
-            await submit_all(batcher, [0] * 8)
-        batches.clear()
-        now = asyncio.get_running_loop().time()
-        urgent = asyncio.create_task(batcher.submit(1, deadline=now + 0.08))
-        rest = asyncio.create_task(submit_all(batcher, [2] * 40, deadline=now + 60))
-        await asyncio.gather(urgent, rest)
-    assert batches[0] < batcher.pace.worth
-    assert sum(batches) == 41
+    assert answered == sum(engine.batches) > 60  # 88 would take all the time there is
+    assert sum(items < batcher.pace.worth for items in engine.batches) <= 2  # the last ones
 
 
 async def test_single_calls_teach_nothing_wrong_about_large_batches() -> None:

@@ -218,7 +218,7 @@ class Encoder:
     def _in_time(self, tower: Tower, reading: Reading) -> Iterator[None]:
         """Count one input in, unless it could only be late: then refuse it before any work.
 
-        How long it would take is what is ahead of it, at the pace of late.
+        How long it would take is what is ahead of it and its own call, at the pace of late.
         """
         ahead = self._inside[tower, Priority.INTERACTIVE]
         if reading.priority is Priority.BULK:
@@ -229,7 +229,7 @@ class Encoder:
         left_s = reading.deadline - asyncio.get_running_loop().time()
         if SLACK * wait_s > left_s:
             raise Overloaded(
-                f"{ahead} inputs are ahead, about {wait_s:.2f} s of work; "
+                f"{ahead} inputs are ahead: an answer would take about {wait_s:.2f} s; "
                 f"the deadline is in {max(left_s, 0):.2f} s",
                 "no_time",
             )

@@ -120,7 +120,7 @@ class States:
         left_s = deadline - asyncio.get_running_loop().time()
         if SLACK * wait_s > left_s:
             raise Overloaded(
-                f"{ahead} inputs are ahead, about {wait_s:.2f} s of work; "
+                f"{ahead} inputs are ahead: an answer would take about {wait_s:.2f} s; "
                 f"the deadline is in {max(left_s, 0):.2f} s"
             )
         self._inside[tower] += 1
