@@ -142,7 +142,7 @@ def config(
         ),
         input=[pb.ModelInput(name=n, data_type=k, dims=d) for n, (k, d) in inputs.items()],
         output=[pb.ModelOutput(name=n, data_type=k, dims=d) for n, (k, d) in outputs.items()],
-        dynamic_batching=_batching(placement.queue),
+        dynamic_batching=_batching(placement),
         instance_group=[_instances(placement)],
         optimization=_accelerators(spec, inputs, placement),
         model_warmup=_warmup(spec, inputs, placement),
@@ -175,10 +175,16 @@ def _placement(message: pb.ModelConfig) -> Placement:
     )
 
 
-def _batching(queue: Queue | None) -> pb.ModelDynamicBatching:
-    """No delay: an idle instance starts at once, a busy one lets work gather."""
-    if queue is None:
-        return pb.ModelDynamicBatching()
+def _batching(placement: Placement) -> pb.ModelDynamicBatching | None:
+    """No delay: an idle instance starts at once, a busy one lets work gather.
+
+    None for the target `python`: on a CPU what several gateways send is hardly cheaper together,
+    and model.py itself leaves out what was given up. The batcher's thread would cost more: in 2.51
+    it spins while requests wait that cannot be put together, texts of unlike lengths, and takes up
+    to half a core from the towers.
+    """
+    if (queue := placement.queue) is None:
+        return None if placement.target is Target.PYTHON else pb.ModelDynamicBatching()
     return pb.ModelDynamicBatching(
         priority_levels=len(Priority),
         default_priority_level=Priority.INTERACTIVE,

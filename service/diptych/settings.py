@@ -46,7 +46,8 @@ class Settings:
     """What runs the towers: embedded (in this process), or triton://HOST:PORT."""
 
     triton_replicas: int = 1
-    """Tritons that share the load behind that address; each is given two batches per tower."""
+    """Tritons that share the load behind that address; each is given two batches per tower, a lone
+    one with the Python backend one."""
 
     host: str = "0.0.0.0"
     """Address to listen on. The default is every interface: the pod is the boundary."""

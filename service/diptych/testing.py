@@ -24,15 +24,15 @@ class FaultyEngine:
         self.length_step = engine.length_step
         self.canary_every_s = canary_every_s
         self.canary_timeout_s = 0.5
-        self.busy = False  # what it says when its canary takes longer
+        self.well = False  # what it says when its canary takes longer
         self.batches: list[tuple[Tower, int]] = []  # tower, inputs
         self.gate = asyncio.Event()  # cleared: batches wait
         self.gate.set()
         self.failure: Exception | None = None  # what every batch raises
         self.answer: Array | None = None  # what every batch answers, right or wrong
 
-    async def is_busy(self) -> bool:
-        return self.busy
+    async def is_well(self) -> bool:
+        return self.well
 
     async def run(
         self,

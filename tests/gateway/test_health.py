@@ -66,7 +66,7 @@ async def test_health_goes_with_the_canary_and_comes_back_with_it(break_: object
 
 async def test_an_engine_that_is_only_busy_is_not_unhealthy() -> None:
     async with faulty(canary_every_s=0.1) as server, server.client() as client:
-        server.engine.busy = True
+        server.engine.well = True
         server.engine.gate.clear()
         await asyncio.sleep(2)
         stub = health_pb2_grpc.HealthStub(client._channel)
@@ -74,6 +74,22 @@ async def test_an_engine_that_is_only_busy_is_not_unhealthy() -> None:
         assert reply.status == SERVING
         server.engine.gate.set()
         assert len((await client.embed(["a"])).results) == 1
+
+
+async def test_a_canary_takes_a_small_share_of_its_engine_as_long_as_that_is_well() -> None:
+    async with faulty(canary_every_s=0.05) as server:
+        engine = server.engine
+        engine.well = True
+        engine.gate.clear()
+        await asyncio.sleep(0.3)  # that this canary takes: a twenty-fifth of seven seconds
+        engine.gate.set()
+        await asyncio.sleep(0.3)
+        asked = len(engine.batches)
+        await asyncio.sleep(1)
+        assert len(engine.batches) == asked
+        engine.well = False
+        await asyncio.sleep(0.5)
+        assert len(engine.batches) > asked
 
 
 async def test_a_batch_under_way_does_not_make_a_busy_server_unhealthy() -> None:

@@ -160,16 +160,16 @@ async def test_a_server_that_lets_calls_wait_is_busy_and_one_that_is_gone_is_not
         far_end.answer = far_end.hang
         waiting = asyncio.create_task(ask(engine))
         await asyncio.sleep(0.1)
-        assert await engine.is_busy()
+        assert await engine.is_well()
         waiting.cancel()
         far_end.answer = far_end.says(OK.INTERNAL, "Stub process 'x_0_0' is not healthy.")
         with pytest.raises(EngineUnavailable):
             await ask(engine)
-        assert not await engine.is_busy()  # it is there, and a stub of it is dead
+        assert not await engine.is_well()  # it is there, and a stub of it is dead
         far_end.answer = far_end.ones
         await ask(engine)
-        assert await engine.is_busy()
-    assert not await engine.is_busy()
+        assert await engine.is_well()
+    assert not await engine.is_well()
     await engine.close()
 
 

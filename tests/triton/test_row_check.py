@@ -193,7 +193,7 @@ async def test_what_is_not_declared_is_not_asked_for(
 async def test_the_model_and_the_engine_count_alike(
     rows: int, engine: TritonEngine, files: ModelFiles
 ) -> None:
-    """Small and large batches, of both towers, alone and put together by Triton."""
+    """Small and large batches of both towers, several at once."""
     size = files.spec.image.size
     pixels = np.random.default_rng(6).integers(0, 256, (rows, size, size, 3), dtype=np.uint8)
     both = [(Tower.IMAGE, {PIXELS: pixels}), (Tower.TEXT, texts(rows))] * 4
@@ -214,6 +214,8 @@ async def trusting(address: str) -> AsyncIterator[TritonEngine]:
         checked=frozenset(),
         description="",
         metrics=Metrics(),
+        in_flight=2,
+        call_tokens=32,
     )
     yield engine
     await engine.close()

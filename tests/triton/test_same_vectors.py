@@ -109,4 +109,4 @@ async def test_the_shipped_repository_is_served_as_it_is(
 
 async def test_the_engine_says_what_it_is(engine: TritonEngine, files: ModelFiles) -> None:
     assert engine.description == "triton 2.51.0, backend python"
-    assert engine.in_flight == 2
+    assert engine.in_flight == 1

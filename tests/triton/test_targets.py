@@ -134,8 +134,11 @@ async def test_triton_keeps_the_bounds_of_its_queue(installed: Installed, tmp_pa
     assert kinds == {dict, Overloaded}
 
 
-def test_the_gateway_needs_no_queue_inside_triton() -> None:
-    assert made(Tower.TEXT, Placement()).dynamic_batching == pb.ModelDynamicBatching()
+def test_the_gateway_needs_no_queue_inside_triton_and_on_a_cpu_no_batcher() -> None:
+    assert not made(Tower.TEXT, Placement()).HasField("dynamic_batching")
+    on_gpu = made(Tower.TEXT, Placement(target=Target.ONNXRUNTIME, device=Device.GPU))
+    assert on_gpu.HasField("dynamic_batching")
+    assert on_gpu.dynamic_batching == pb.ModelDynamicBatching()
 
 
 def test_queue_policy_and_priorities() -> None:

@@ -63,14 +63,18 @@ class TritonPythonModel:
         self._inputs = [tensor["name"] for tensor in config["input"]]
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answer every request, in order; those that fit together are computed in one run."""
+        """Answer every request, in order; those that fit together are computed in one run, those
+        that were given up while they waited are not."""
+        answers: list[Any] = [None] * len(requests)
         groups = defaultdict(list)
         for place, request in enumerate(requests):
+            if request.is_cancelled():
+                answers[place] = _given_up()
+                continue
             inputs = self._read(request)
             wanted = tuple(request.requested_output_names())
             shapes = tuple(array.shape[1:] for array in inputs.values())
             groups[wanted, shapes].append((place, inputs))
-        answers: list[Any] = [None] * len(requests)
         for (wanted, _), members in groups.items():
             batches = [inputs for _, inputs in members]
             responses = self._respond(batches, wanted)
@@ -162,6 +166,11 @@ def _response(
     if _ROW_CHECK in wanted:
         answer[_ROW_CHECK] = _row_check(inputs, answer)
     return pb_utils.InferenceResponse([pb_utils.Tensor(name, answer[name]) for name in wanted])
+
+
+def _given_up() -> Any:
+    cancelled = pb_utils.TritonError("the caller gave it up", pb_utils.TritonError.CANCELLED)
+    return pb_utils.InferenceResponse(error=cancelled)
 
 
 def _row_check(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Array:

@@ -54,11 +54,11 @@ class Engine(Protocol):
 
     @property
     def canary_timeout_s(self) -> float | None:
-        """What its canary may take before `is_busy` is asked; None: as long as it takes."""
+        """What its canary may take before `is_well` is asked; None: as long as it takes."""
         ...
 
-    async def is_busy(self) -> bool:
-        """Whether it is well for all that is known, and its canary only waits its turn."""
+    async def is_well(self) -> bool:
+        """Whether it is there, and well for all that is known without its canary."""
         ...
 
     async def run(

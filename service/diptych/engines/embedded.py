@@ -83,7 +83,7 @@ class EmbeddedEngine:
         used = self._graphs[Tower.IMAGE].precision
         self.description = f"{runtime}, CPU, {used}, {threads} threads"
 
-    async def is_busy(self) -> bool:
+    async def is_well(self) -> bool:
         return True  # it cannot go away
 
     async def run(

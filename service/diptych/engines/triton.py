@@ -88,9 +88,9 @@ class TritonEngine:
     """Both towers of one model, run by Triton. Made by `connect`."""
 
     length_step = 8
-    # With _LIVE_S less than the two seconds within which a dead server must be noticed.
+    # With twice _LIVE_S less than the two seconds within which a dead server must be noticed.
     canary_every_s = 0.5
-    canary_timeout_s = 0.8
+    canary_timeout_s = 0.5
 
     def __init__(
         self,
@@ -101,8 +101,8 @@ class TritonEngine:
         checked: frozenset[Tower],
         description: str,
         metrics: Metrics,
-        in_flight: int = 2,
-        call_tokens: int = _CALL_TOKENS,
+        in_flight: int,
+        call_tokens: int,
     ) -> None:
         self._spec = spec
         self._metrics = metrics
@@ -129,14 +129,14 @@ class TritonEngine:
         files: ModelFiles,
         *,
         wait_s: float = 30.0,
-        in_flight: int = 2,
+        replicas: int = 1,
         metrics: Metrics | None = None,
     ) -> TritonEngine:
         """Wait for Triton at `address` to have both towers ready, and check that they are ours.
 
         `address` is HOST:PORT, where every address that DNS knows for HOST is a replica and gets
-        its share; or a gRPC target such as ipv4:10.0.0.1:8001,10.0.0.2:8001. `in_flight` is how
-        many batches per tower keep all replicas busy: two for each.
+        its share; or a gRPC target such as ipv4:10.0.0.1:8001,10.0.0.2:8001. `replicas` is how
+        many are kept busy.
 
         Raises:
             EngineUnavailable: not ready within `wait_s`, or only with other versions.
@@ -149,6 +149,7 @@ class TritonEngine:
         except BaseException:
             await channel.close()
             raise
+        on_cpu = found.backend == "python"
         return cls(
             files.spec,
             channel,
@@ -156,8 +157,8 @@ class TritonEngine:
             checked=found.checked,
             metrics=metrics or Metrics(),
             description=f"triton {found.server}, backend {found.backend}",
-            in_flight=in_flight,
-            call_tokens=_CALL_TOKENS_PYTHON if found.backend == "python" else _CALL_TOKENS,
+            in_flight=1 if on_cpu and replicas == 1 else 2 * replicas,
+            call_tokens=_CALL_TOKENS_PYTHON if on_cpu else _CALL_TOKENS,
         )
 
     async def run(
@@ -187,10 +188,10 @@ class TritonEngine:
             return answers[0]
         return {name: np.concatenate([answer[name] for answer in answers]) for name in outputs}
 
-    async def is_busy(self) -> bool:
+    async def is_well(self) -> bool:
         """Triton is there, and no call found a tower away since it last answered one.
 
-        Large batches on a CPU take seconds each, and the canary comes behind two of them.
+        Large batches on a CPU take seconds each, and the canary comes behind them.
         """
         if not all(breaker.is_well for breaker in self._breakers.values()):
             return False

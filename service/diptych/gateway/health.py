@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,9 @@ log = logging.getLogger(__name__)
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+_SHARE = 0.04  # of an engine's time that canaries may take: a large tower's would take most of it
+_TRUSTED_S = 10.0  # at most
 
 
 class _Servicer(health.aio.HealthServicer):  # type: ignore[misc]
@@ -42,6 +46,7 @@ class Health:
         self._names = ("", *services)
         self._metrics = metrics
         self._is_well: bool | None = None
+        self._trusted_until: dict[str, float] = {}  # of time.monotonic(), by fingerprint
 
     @property
     def watchers(self) -> int:
@@ -53,7 +58,8 @@ class Health:
         await self._say(False)
 
     async def watch(self) -> None:
-        """Run every model's canary, again and again until cancelled."""
+        """Ask after every engine, again and again until cancelled: by its model's canary, or
+        without it where that would take too large a share of what the engine can do."""
         while True:
             await asyncio.sleep(min(model.engine.canary_every_s for model in self._catalog))
             await self._say(await self._ask())
@@ -71,6 +77,9 @@ class Health:
 
     async def _ask(self) -> bool:
         for model in list(self._catalog):
+            if await self._is_trusted(model):
+                continue
+            began = time.monotonic()
             try:
                 await _prove(model)
             except (TimeoutError, DeadlinePassed):
@@ -83,6 +92,18 @@ class Health:
                 log.exception("the canary of %s", model.spec.name)
                 return self._unwell(model, "away", repr(exc))
             self._checked(model, "right")
+            taken_s = time.monotonic() - began
+            trusted_s = min(taken_s / _SHARE, _TRUSTED_S)
+            self._trusted_until[model.spec.fingerprint] = began + trusted_s
+        return True
+
+    async def _is_trusted(self, model: Served) -> bool:
+        """Whether its last canary is right, and recent for what it cost, and nothing went wrong
+        since. From here on it is trusted no longer where it is not now."""
+        until = self._trusted_until.pop(model.spec.fingerprint, 0.0)
+        if time.monotonic() >= until or not await model.engine.is_well():
+            return False
+        self._trusted_until[model.spec.fingerprint] = until
         return True
 
     def _checked(self, model: Served, outcome: str) -> None:
@@ -116,7 +137,7 @@ async def _prove(model: Served) -> None:
     try:
         while not canary.done():
             await asyncio.wait({canary}, timeout=model.engine.canary_timeout_s)
-            if not canary.done() and not await model.engine.is_busy():
+            if not canary.done() and not await model.engine.is_well():
                 raise TimeoutError
         await canary
     finally:

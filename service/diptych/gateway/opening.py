@@ -49,7 +49,7 @@ async def open_engine(
             settings.engine.removeprefix(TRITON),
             files,
             wait_s=wait_s,
-            in_flight=2 * settings.triton_replicas,
+            replicas=settings.triton_replicas,
             metrics=metrics,
         )
     return await asyncio.to_thread(
