@@ -16,6 +16,7 @@ from torch.export import Dim
 
 from diptych.contract import ImageSpec, TextSpec
 from diptych.engines.base import MASK, PIXELS, TOKENS
+from diptych_export import attention
 from diptych_export.graph import ImageTower, TextTower
 
 # Below 18 the dynamo exporter writes nothing; 20 is the newest that TensorRT 10 and the ONNX
@@ -88,6 +89,7 @@ def _write(
             input_names=list(example),
             output_names=list(tower.outputs),
             opset_version=opset,
+            custom_translation_table=attention.translation(),
             external_data=False,
             verbose=False,
         )
