@@ -77,10 +77,10 @@ class Health:
 
     async def _ask(self) -> bool:
         for model in list(self._catalog):
-            if await self._is_trusted(model):
-                continue
             began = time.monotonic()
             try:
+                if await self._is_trusted(model):
+                    continue
                 await _prove(model)
             except (TimeoutError, DeadlinePassed):
                 return self._unwell(model, "slow", "its canary took too long")
