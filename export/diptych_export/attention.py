@@ -16,6 +16,9 @@ from onnxscript import ir
 
 op: Any = onnxscript.opset18  # its annotations do not fit values that are traced
 
+# Not infinite: whoever sees nothing at all, as in a row of padding alone, would become NaN.
+_NEVER = torch.finfo(torch.float32).min
+
 
 def translation() -> dict[Callable[..., Any], Callable[..., Any]]:
     """What `torch.onnx.export` takes as `custom_translation_table`."""
@@ -34,7 +37,7 @@ def _attention(
 ) -> Any:
     """softmax(Q Kᵀ scale + mask) V of [..., L, head dim], as torch's `scaled_dot_product_attention`
     defines it; a mask of booleans has True for what is seen."""
-    if enable_gqa:
+    if enable_gqa:  # no tower of the families that are read has it
         raise NotImplementedError("attention with fewer keys than queries has no translation")
     if scale is None:
         scale = 1 / math.sqrt(query.shape[-1])
@@ -61,5 +64,5 @@ def _seen_so_far(query: Any, key: Any) -> Any:
 
 
 def _added(seen: Any) -> Any:
-    nothing, never = (op.Constant(value_float=value) for value in (0.0, -math.inf))
+    nothing, never = (op.Constant(value_float=value) for value in (0.0, _NEVER))
     return op.Where(seen, nothing, never)

@@ -47,6 +47,16 @@ def exported(how: Attention, states: tuple[Tensor, ...], path: Path) -> onnx.Mod
     return program.model_proto
 
 
+def answered(how: Attention, states: tuple[Tensor, ...], path: Path) -> Any:
+    """What ONNX Runtime makes of the graph."""
+    exported(how, states, path)
+    session = ort.InferenceSession(path)
+    names = [each.name for each in session.get_inputs()]
+    inputs = {name: each.numpy() for name, each in zip(names, states, strict=True)}
+    [found] = session.run(None, inputs)
+    return found
+
+
 def drawn(*shape: int) -> tuple[Tensor, ...]:
     source = torch.Generator().manual_seed(len(shape))
     return tuple(torch.randn(shape, generator=source) for _ in range(3))
@@ -73,12 +83,25 @@ def test_attention_is_that_of_torch(
         return scaled_dot_product_attention(query, key, value, **options)
 
     states = drawn(*shape)
-    exported(how, states, tmp_path / "graph.onnx")
-    session = ort.InferenceSession(tmp_path / "graph.onnx")
-    names = [each.name for each in session.get_inputs()]
-    inputs = {name: each.numpy() for name, each in zip(names, states, strict=True)}
-    [found] = session.run(None, inputs)
+    found = answered(how, states, tmp_path / "graph.onnx")
     np.testing.assert_allclose(found, how(*states).numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore:# The axis name")
+def test_who_sees_nothing_is_a_number_all_the_same(tmp_path: Path) -> None:
+    seen = _SEEN.clone()
+    seen[2] = False
+
+    def how(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return scaled_dot_product_attention(query, key, value, attn_mask=seen)
+
+    states = drawn(3, 2, 5, 8)
+    found = answered(how, states, tmp_path / "graph.onnx")
+    assert np.isfinite(found).all()
+    others = [0, 1, 3, 4]
+    expected = how(*states).numpy()[:, :, others]
+    np.testing.assert_allclose(found[:, :, others], expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

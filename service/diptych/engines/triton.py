@@ -149,6 +149,7 @@ class TritonEngine:
         except BaseException:
             await channel.close()
             raise
+        # There a second batch waits for the cores of the first, and only makes both smaller.
         on_cpu = found.backend == "python"
         return cls(
             files.spec,

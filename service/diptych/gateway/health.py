@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
-_SHARE = 0.04  # of an engine's time that canaries may take: a large tower's would take most of it
+_SHARE = 0.04  # of an engine's time that canaries may take; a large tower's take long
 _TRUSTED_S = 10.0  # at most
 
 
