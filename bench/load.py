@@ -1,4 +1,4 @@
-"""A caller, in a process of its own: as light as Python's gRPC allows.
+"""A caller, in a process of its own, that leaves the cores to the server beside it.
 
     python -m bench.load --address HOST:PORT --case image --concurrency 32 --seconds 5
 
@@ -19,24 +19,19 @@ import math
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-import grpc
 import numpy as np
 import uvloop
 
+from bench.http2 import Connection
 from bench.traffic import CASES, requests
 from diptych.v1 import embedding_pb2 as pb
 
 _CONNECTIONS = 4
-_OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.use_local_subchannel_pool", 1),  # or all channels share one connection
-]
 _LEAST_ENDS = 8  # fewer say little of a pace
 _PREPARED = 200  # requests drawn before the clock starts
 
@@ -117,33 +112,36 @@ async def _run(options: argparse.Namespace) -> dict[str, Any]:
 
 @asynccontextmanager
 async def _caller(options: argparse.Namespace) -> AsyncIterator[_Caller]:
-    async with AsyncExitStack() as stack:
-        channels = [
-            await stack.enter_async_context(grpc.aio.insecure_channel(options.address, _OPTIONS))
-            for _ in range(_CONNECTIONS)
-        ]
-        bodies = requests(CASES[options.case], options.side)
-        for _ in range(_PREPARED):  # whatever is made once
-            next(bodies)
-        gc.collect()
-        gc.freeze()  # or now and then a full collection would make an answer 60 ms late
-        await asyncio.gather(*(channel.channel_ready() for channel in channels))
-        yield _Caller(options, channels, bodies)
+    case = CASES[options.case]
+    bodies = requests(case, options.side)
+    for _ in range(_PREPARED):  # whatever is made once
+        next(bodies)
+    gc.collect()
+    gc.freeze()  # or now and then a full collection would make an answer 60 ms late
+    opening = [
+        Connection.open(options.address, case.method, options.deadline or None)
+        for _ in range(_CONNECTIONS)
+    ]
+    connections = await asyncio.gather(*opening)
+    try:
+        yield _Caller(options, connections, bodies)
+    finally:
+        for connection in connections:
+            connection.close()
 
 
 class _Caller:
     def __init__(
         self,
         options: argparse.Namespace,
-        channels: Sequence[grpc.aio.Channel],
+        connections: Sequence[Connection],
         bodies: Iterator[bytes],
     ) -> None:
         self._case = CASES[options.case]
-        self._calls: list[Any] = [channel.unary_unary(self._case.method) for channel in channels]
+        self._connections = connections
         self._bodies = bodies
         score = self._case.method.endswith("Score")
         self._reply = pb.ScoreResponse if score else pb.EmbedResponse
-        self._deadline_s: float | None = options.deadline or None
         self._left = options.calls or math.inf
         self._begin = time.perf_counter() + (0.0 if options.calls else options.warmup)
         self._end = math.inf if options.calls else self._begin + options.seconds
@@ -169,15 +167,14 @@ class _Caller:
             await self._call(number)
 
     async def _call(self, number: int) -> None:
-        call, began = self._calls[number % len(self._calls)], time.perf_counter()
+        connection, began = self._connections[number % len(self._connections)], time.perf_counter()
+        code, message = await connection.call(next(self._bodies))
         computed_s = 0.0
-        try:
-            reply = self._reply.FromString(await call(next(self._bodies), timeout=self._deadline_s))
-            has_errors = any(result.HasField("error") for result in reply.results)
-            code = "INPUT_ERROR" if has_errors else "OK"
+        if code == "OK":
+            reply = self._reply.FromString(message)
+            if any(result.HasField("error") for result in reply.results):
+                code = "INPUT_ERROR"
             computed_s = (reply.timings.decode_us + reply.timings.engine_us) / 1e6
-        except grpc.aio.AioRpcError as error:
-            code = error.code().name
         ended = time.perf_counter()
         if code == "OK" and self._begin <= ended < self._end:
             self.seen.ends.append(ended)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -12,6 +12,7 @@ from diptych.contract import TEXTS_A_ROW, ModelSpec, Tower
 from diptych.errors import EngineFailed
 
 Array: TypeAlias = npt.NDArray[Any]
+Finish: TypeAlias = Callable[[], list[Array]]  # waits for outputs, in the order asked for
 
 PIXELS = "pixel_values"  # [B, S, S, 3] uint8
 TOKENS = "input_ids"  # [B, L'] int64

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 from diptych.contract import ModelSpec, Tower
 from diptych.engines import onnx_graph, openvino_graph
-from diptych.engines.base import EMBEDS, PACKED, Array, check_answer
+from diptych.engines.base import EMBEDS, PACKED, Array, Finish, check_answer
 from diptych.engines.onnx_graph import OnnxGraph
 from diptych.engines.openvino_graph import OpenVinoGraph
 from diptych.errors import BadRepository, EngineFailed
@@ -27,7 +28,7 @@ class _Graph(Protocol):
     @property
     def precision(self) -> str: ...
 
-    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]: ...
+    def begin(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Finish: ...
 
 
 class EmbeddedEngine:
@@ -94,20 +95,31 @@ class EmbeddedEngine:
         *,
         timeout_s: float | None = None,  # a run cannot be stopped half-way
     ) -> dict[str, Array]:
+        with self._failing(tower):
+            # Begun here: a thread would first have to take turns with the event loop, which is
+            # busy just now with the answers of the batch before.
+            finish = self._graphs[tower].begin(inputs, outputs)
+        rows = len(next(iter(inputs.values())))
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._run, tower, inputs, outputs)
+        return await loop.run_in_executor(self._threads, self._end, tower, finish, outputs, rows)
 
-    def _run(
-        self, tower: Tower, inputs: Mapping[str, Array], outputs: Sequence[str]
+    def _end(
+        self, tower: Tower, finish: Finish, outputs: Sequence[str], rows: int
     ) -> dict[str, Array]:
+        with self._failing(tower):
+            values = finish()
+        answer = dict(zip(outputs, values, strict=True))
+        check_answer(self._spec, tower, rows, answer)
+        return answer
+
+    @contextmanager
+    def _failing(self, tower: Tower) -> Iterator[None]:
+        """Within this, whatever the runtime raises is the engine's failure."""
         try:
-            values = self._graphs[tower].run(inputs, outputs)
-        except Exception as exc:  # whatever the runtime makes of it
+            yield
+        except Exception as exc:
             log.exception("%s: the %s tower failed", self._spec.name, tower)
             raise EngineFailed(f"the {tower} tower failed") from exc
-        answer = dict(zip(outputs, values, strict=True))
-        check_answer(self._spec, tower, len(next(iter(inputs.values()))), answer)
-        return answer
 
     async def close(self) -> None:
         await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
 
-from diptych.engines.base import Array
+from diptych.engines.base import Array, Finish
 from diptych.errors import BadRepository
 
 
 class OnnxGraph:
-    """A session in fp32. Any number of threads may call `run`."""
+    """A session in fp32. Any number of threads may call `begin`."""
 
     precision = "fp32"
 
@@ -28,10 +29,10 @@ class OnnxGraph:
         except Exception as exc:  # ONNX Runtime has a class for every status code
             raise BadRepository(f"{path}: not a graph ONNX Runtime can load: {exc}") from exc
 
-    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
-        """The outputs by name. Raises whatever ONNX Runtime does for what it refuses."""
-        values: list[Array] = self._session.run(list(outputs), dict(inputs))
-        return values
+    def begin(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Finish:
+        """What computes the outputs by name; it raises whatever ONNX Runtime does for what it
+        refuses."""
+        return partial(self._session.run, list(outputs), dict(inputs))
 
 
 def version() -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from diptych.engines.base import Array
+from diptych.engines.base import Array, Finish
 from diptych.errors import BadRepository
 
 # Its converters, which are imported with it, would report to its makers who uses them; and without
@@ -24,7 +25,7 @@ _SHAPES = 1000  # that kernels are kept for; five times as many would take 600 M
 
 
 class OpenVinoGraph:
-    """A graph compiled for the CPU. Any number of threads may call `run`."""
+    """A graph compiled for the CPU. Any number of threads may call `begin`."""
 
     def __init__(
         self,
@@ -54,14 +55,19 @@ class OpenVinoGraph:
         self._compiled: dict[tuple[str, ...], _Requests] = {}
         self._requests(tuple(outputs))
 
-    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
-        """The outputs by name, each a copy of its own. Raises RuntimeError for what OpenVINO
-        refuses. New outputs are compiled for first: seconds for a large graph."""
-        return self._requests(tuple(outputs)).infer(inputs)
+    def begin(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Finish:
+        """Compute these outputs of `inputs`, which are left alone until then.
+
+        What is returned, and must be called, waits for them. They are being computed meanwhile,
+        unless the graph must be compiled for a new choice of outputs first: seconds for a large
+        one, which are spent there. Either raises RuntimeError for what OpenVINO refuses.
+        """
+        wanted = tuple(outputs)
+        if (found := self._compiled.get(wanted)) is not None:  # also while another is compiled
+            return found.begin(inputs)
+        return lambda: self._requests(wanted).begin(inputs)()
 
     def _requests(self, outputs: tuple[str, ...]) -> _Requests:
-        if (found := self._compiled.get(outputs)) is not None:
-            return found  # while another choice is being compiled, too
         with self._compiling:
             if outputs not in self._compiled:
                 self._compiled[outputs] = _Requests(self._compile(outputs), len(outputs))
@@ -89,14 +95,23 @@ class _Requests:
         self._outputs = outputs
         self._idle: list[Any] = [compiled.create_infer_request()]
 
-    def infer(self, inputs: Mapping[str, Array]) -> list[Array]:
+    def begin(self, inputs: Mapping[str, Array]) -> Finish:
         try:
             request = self._idle.pop()
         except IndexError:  # all are at work
             request = self._compiled.create_infer_request()
+        shared = dict(inputs)  # OpenVINO reads these very arrays
         try:
-            answer = request.infer(dict(inputs), share_inputs=True)
-            return [answer[place] for place in range(self._outputs)]
+            request.start_async(shared, share_inputs=True)
+        except RuntimeError:
+            self._idle.append(request)
+            raise
+        return partial(self._finish, request, shared)
+
+    def _finish(self, request: Any, _shared: object) -> list[Array]:
+        try:
+            request.wait()
+            return [request.get_output_tensor(i).data.copy() for i in range(self._outputs)]
         finally:
             self._idle.append(request)
 
