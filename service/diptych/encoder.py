@@ -111,10 +111,10 @@ class Encoder:
         cache = self._texts if isinstance(item, str) else self._images
         is_hit = True
 
-        async def compute() -> Embedded:
+        def compute() -> asyncio.Task[Embedded]:
             nonlocal is_hit
             is_hit = False
-            return await self._compute(item, reading)
+            return self._begin(item, reading)
 
         found = await cache.get(_key(item, reading), reading.priority, compute)
         self._metrics.cached("text" if isinstance(item, str) else "image", is_hit=is_hit)
@@ -176,34 +176,41 @@ class Encoder:
             self._metrics.rejected("input", "engine_failed")
             return exc
 
+    def _begin(self, item: Input, reading: Reading) -> asyncio.Task[Embedded]:
+        """Count one input in and compute it, or refuse it before there is any work of it."""
+        tower = Tower.TEXT if isinstance(item, str) else Tower.IMAGE
+        if self.spec.absent is tower:
+            problem = f"model {self.spec.name!r} is a lone encoder: it has no {tower} tower"
+            raise BadInput.at(_kind(item), problem)
+        self._check_time(tower, reading)
+        self._inside[tower, reading.priority] += 1
+        task = asyncio.get_running_loop().create_task(self._compute(item, reading))
+        task.add_done_callback(lambda _: self._leave(tower, reading.priority))
+        return task
+
+    def _leave(self, tower: Tower, priority: Priority) -> None:
+        self._inside[tower, priority] -= 1
+
     async def _compute(self, item: Input, reading: Reading) -> Embedded:
         """The whole vector, whatever `reading.dimensions` says."""
-        if self.spec.absent is (Tower.TEXT if isinstance(item, str) else Tower.IMAGE):
-            problem = (
-                f"model {self.spec.name!r} is a lone encoder: it has no {self.spec.absent} tower"
+        started = time.perf_counter()
+        priority, deadline = reading.priority, reading.deadline
+        counts = 0, 0
+        if isinstance(item, str):
+            tokenized = await self._tokenize(item, reading)
+            counts = len(tokenized.tokens), tokenized.dropped
+            decode_s = time.perf_counter() - started
+            answer = await self._towers.embed_text(
+                tokenized.tokens, priority=priority, deadline=deadline
             )
-            raise BadInput.at(_kind(item), problem)
-        with self._in_time(Tower.TEXT if isinstance(item, str) else Tower.IMAGE, reading):
-            started = time.perf_counter()
-            priority, deadline = reading.priority, reading.deadline
-            counts = 0, 0
-            if isinstance(item, str):
-                tokenized = await self._tokenize(item, reading)
-                counts = len(tokenized.tokens), tokenized.dropped
-                decode_s = time.perf_counter() - started
-                answer = await self._towers.embed_text(
-                    tokenized.tokens, priority=priority, deadline=deadline
-                )
-            else:
-                pixels = await self._pixels(item, reading)
-                decode_s = time.perf_counter() - started
-                answer = await self._towers.embed_image(
-                    pixels, priority=priority, deadline=deadline
-                )
-            reading_stage = "tokenize" if isinstance(item, str) else "decode"
-            spent = {reading_stage: decode_s, "queue": answer.queue_s, "engine": answer.engine_s}
-            self._tell(started, spent)
-            return Embedded(answer.result, *counts, decode_s, answer.queue_s, answer.engine_s)
+        else:
+            pixels = await self._pixels(item, reading)
+            decode_s = time.perf_counter() - started
+            answer = await self._towers.embed_image(pixels, priority=priority, deadline=deadline)
+        reading_stage = "tokenize" if isinstance(item, str) else "decode"
+        spent = {reading_stage: decode_s, "queue": answer.queue_s, "engine": answer.engine_s}
+        self._tell(started, spent)
+        return Embedded(answer.result, *counts, decode_s, answer.queue_s, answer.engine_s)
 
     def _tell(self, began: float, spent: dict[str, float]) -> None:
         """Of stages that followed each other."""
@@ -214,11 +221,10 @@ class Encoder:
                 span.stage(stage, began, began + duration_s)
                 began += duration_s
 
-    @contextmanager
-    def _in_time(self, tower: Tower, reading: Reading) -> Iterator[None]:
-        """Count one input in, unless it could only be late: then refuse it before any work.
+    def _check_time(self, tower: Tower, reading: Reading) -> None:
+        """Refuse what could only be late.
 
-        How long it would take is what is ahead of it and its own call, at the pace of late.
+        How long one input would take is what is ahead of it and its own call, at the pace of late.
         """
         ahead = self._inside[tower, Priority.INTERACTIVE]
         if reading.priority is Priority.BULK:
@@ -233,11 +239,6 @@ class Encoder:
                 f"the deadline is in {max(left_s, 0):.2f} s",
                 "no_time",
             )
-        self._inside[tower, reading.priority] += 1
-        try:
-            yield
-        finally:
-            self._inside[tower, reading.priority] -= 1
 
     async def _pixels(self, item: bytes | npt.NDArray[np.uint8], reading: Reading) -> Pixels:
         if not isinstance(item, bytes):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from functools import cached_property
+from random import getrandbits
 from typing import TypeAlias
 
 Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
@@ -36,7 +36,7 @@ class Call:
     def request_id(self) -> str:
         """The caller's own `x-request-id`, where that is a sane one; else one of ours."""
         given = self.header("x-request-id")
-        return given if _SANE_ID.fullmatch(given) else secrets.token_hex(8)
+        return given if _SANE_ID.fullmatch(given) else f"{getrandbits(64):016x}"
 
     @cached_property
     def trace_id(self) -> str:
