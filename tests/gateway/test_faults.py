@@ -9,13 +9,14 @@ import grpc
 import numpy as np
 import pytest
 
+from diptych.client import AsyncClient
 from diptych.engines.base import Array
 from diptych.errors import DeadlinePassed, EngineFailed, EngineUnavailable, Overloaded
 from diptych.gateway.opening import open_engine
 from diptych.gateway.server import gateway
 from diptych.gateway.status import PUSHBACK_KEY
 from diptych.testing import FaultyEngine
-from tests.serving import SHAPES, faulty, local
+from tests.serving import SHAPES, Faulty, faulty, local
 
 D, SIZE = SHAPES.spec.embed_dim, SHAPES.spec.image.size
 
@@ -66,13 +67,7 @@ async def test_a_call_that_could_only_be_late_is_refused_at_once() -> None:
     async with faulty(text_cache_bytes=0) as server:
         hurried, patient = server.client(timeout_s=0.8), server.client(timeout_s=60.0)
         async with hurried, patient:
-            for number in range(3):  # the pace is learned: 0.4 s each
-                server.engine.gate.clear()
-                slow = asyncio.create_task(patient.embed([f"slow {number}"]))
-                await asyncio.sleep(0.4)
-                server.engine.gate.set()
-                await slow
-            server.engine.gate.clear()
+            await _slow_down(server, patient)
             ahead = asyncio.create_task(patient.embed([f"ahead {number}" for number in range(120)]))
             await asyncio.sleep(0.05)
             began = time.monotonic()
@@ -83,6 +78,31 @@ async def test_a_call_that_could_only_be_late_is_refused_at_once() -> None:
             await asyncio.sleep(0.05)
             server.engine.gate.set()
             await asyncio.gather(ahead, last)
+
+
+async def test_who_has_gone_is_ahead_of_nobody() -> None:
+    async with faulty(text_cache_bytes=0) as server:
+        hurried, patient = server.client(timeout_s=0.8), server.client(timeout_s=60.0)
+        async with hurried, patient:
+            await _slow_down(server, patient)
+            for wait_s in (0.0, 0.001, 0.05):  # before anything is begun, or after
+                ahead = asyncio.create_task(patient.embed([f"gone {i}" for i in range(120)]))
+                await asyncio.sleep(wait_s)
+                ahead.cancel()
+                await asyncio.sleep(0.1)
+            server.engine.gate.set()
+            assert (await hurried.embed(["in time"])).results
+
+
+async def _slow_down(server: Faulty, client: AsyncClient) -> None:
+    """Let it learn a pace of 0.4 s a text; afterwards it answers nobody."""
+    for number in range(3):
+        server.engine.gate.clear()
+        slow = asyncio.create_task(client.embed([f"slow {number}"]))
+        await asyncio.sleep(0.4)
+        server.engine.gate.set()
+        await slow
+    server.engine.gate.clear()
 
 
 async def test_a_cancelled_call_is_dropped_and_not_computed() -> None:
