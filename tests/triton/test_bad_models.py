@@ -206,7 +206,9 @@ async def test_31_good_inputs_are_answered_beside_one_that_kills_the_model(
     told.set()
     await keeping
     deaths = [line for line in said if "died" in line]
-    assert len(deaths) == 3  # all together; alone; alone once more, to be sure
+    # All together; alone; alone once more, to be sure. Triton starts a stub itself when the next
+    # call meets a dead one, now and then before the supervisor has looked.
+    assert 2 <= len(deaths) <= 3
 
 
 async def persistent(client: AsyncClient, text: str) -> tuple[Vectors | DiptychError, int]:
