@@ -14,17 +14,8 @@ import struct
 from dataclasses import dataclass, field
 from typing import Final, cast
 
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PUSH, _PING, _GOAWAY, _WINDOW_UPDATE = (
-    0,
-    1,
-    3,
-    4,
-    5,
-    6,
-    7,
-    8,
-)
-_CONTINUATION = 9
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS = 0, 1, 3, 4  # frames
+_PUSH, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 5, 6, 7, 8, 9
 _END_STREAM, _END_HEADERS, _PADDED, _PRIORITY, _ACK = 0x1, 0x4, 0x8, 0x20, 0x1
 _TABLE_SIZE, _INITIAL_WINDOW, _FRAME_SIZE = 0x1, 0x4, 0x5  # settings
 _CANCEL = 8
