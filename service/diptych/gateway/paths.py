@@ -1,4 +1,4 @@
-"""A grpc.aio server that outlives a request for a path that is no text.
+"""A grpc.aio server that outlives a path that is no text, and has a loop for each method.
 
 grpc 1.85 decodes the path of a call to no registered method in the loop that serves all calls:
 one request with `:path: /\\xff` ends that loop and with it the server, whoever sent it. Here such
