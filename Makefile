@@ -43,8 +43,10 @@ serve: $(VENV)/gateway.stamp ## serve model_repository on 127.0.0.1:$(PORT)
 triton: $(VENV)/gateway.stamp ## serve model_repository with a real tritonserver on 127.0.0.1:$(TRITON_PORT)
 	$(BIN)/diptych triton --port $(TRITON_PORT)
 
-test: check .venv-triton/installed.txt ## everything that proves this works
-	$(BIN)/python -m pytest
+# Two things at a time: types are checked while environments fill, and each test process has a core.
+test: $(VENV)/dev.stamp ## everything that proves this works
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync check .venv-triton/installed.txt
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 bench: $(VENV)/dev.stamp .venv-triton/installed.txt ## throughput and latency beside what the machine can do
 	$(BIN)/python -m bench
