@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from diptych.contract import TEXTS_A_ROW, ImageSpec, TextSpec
 from diptych.engines.base import PACKED
 from diptych.profiles import states_output
+from diptych_export.last_layer import last_layer
 
 Pooled: TypeAlias = Literal["end", "first", "last"]  # which position stands for the text
 
@@ -47,7 +48,17 @@ class ImageTower(nn.Module):
         if PENULTIMATE not in self.outputs:
             return (self.projection(self.vision(pixel_values=values).pooler_output),)
         answer = self.vision(pixel_values=values, output_hidden_states=True)
-        return self.projection(answer.pooler_output), answer.hidden_states[-2]
+        return self.projection(self._pooled(answer)), answer.hidden_states[-2]
+
+    def _pooled(self, answer: Any) -> Tensor:
+        """[B, H]: the encoder's own `pooler_output`, which of the last layer needs one token."""
+        last = last_layer(self.vision)
+        if last is None:
+            pooled: Tensor = answer.pooler_output
+        else:
+            inner = answer.hidden_states[-2]
+            pooled = self.vision.post_layernorm(last.at(inner[:, :1], inner)[:, 0])  # type: ignore[operator]
+        return pooled
 
 
 class AbsentImage(ImageTower):
@@ -125,12 +136,17 @@ class TextTower(nn.Module):
         self, input_ids: Tensor, attention_mask: Tensor | None = None
     ) -> tuple[Tensor, ...]:
         if self.frame is None:
-            places: dict[str, Tensor] = {}
+            answer = self.text(
+                input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True
+            )
         else:
-            places, attention_mask = _told_apart(input_ids, attention_mask, self.frame)
-        answer = self.text(
-            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, **places
-        )
+            seen, places = _told_apart(input_ids, attention_mask, self.frame)
+            answer = self.text(
+                input_ids=input_ids,
+                attention_mask=_added(seen)[:, None],
+                position_ids=places,
+                output_hidden_states=True,
+            )
         last = answer.last_hidden_state
         if self.pooled == "end":
             pooled = answer.pooler_output
@@ -144,8 +160,24 @@ class TextTower(nn.Module):
             for layer, norm, _ in self._more()
         ]
         if self.frame is not None:
-            more.append(self.projection(_at_ends(last, input_ids, self.frame)))
+            more.append(self.projection(self._at_ends(answer, _ends(input_ids, self.frame), seen)))
         return (self.projection(pooled), *states, pooled, *more)
+
+    def _at_ends(self, answer: Any, ends: Tensor, seen: Tensor) -> Tensor:
+        """The last states [B, TEXTS_A_ROW, H] at `ends`, and zeros where there is none.
+
+        An engine that leaves out what no output asked for needs computes the last layer for these
+        alone.
+        """
+        last = last_layer(self.text)
+        if last is None:
+            found: Tensor = ends @ answer.last_hidden_state
+        else:
+            inner, places = answer.hidden_states[-2], ends.argmax(-1)
+            mask = _added(_taken(seen, places))[:, None]
+            made = last.at(_taken(inner, places), inner, mask)
+            found = self.text.final_layer_norm(made) * ends.sum(-1, keepdim=True)  # type: ignore[operator]
+        return found
 
     def with_layers(self, layers: int) -> TextTower:
         """The same tower, which also gives the states of its last `layers`.
@@ -191,27 +223,34 @@ class AbsentText(TextTower):
         return self
 
 
-def _told_apart(
-    ids: Tensor, heeded: Tensor | None, frame: Frame
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Places within each text; what each token sees, as CLIP's attention adds it: [B, 1, L, L]."""
+def _told_apart(ids: Tensor, heeded: Tensor | None, frame: Frame) -> tuple[Tensor, Tensor]:
+    """1 where a token sees the column's, else 0, [B, L, L]; its place in its own text, [B, L]."""
     earlier = _earlier(ids, frame)
     text = _counted(ids == frame.start_id, earlier)  # which one each token is of
     seen = torch.where(text[:, None, :] == text[:, :, None], earlier, 0.0)
     own_place = seen.sum(-1).long() - 1
     if heeded is not None:
         seen = torch.where(heeded[:, None, :] != 0, seen, 0.0)
-    mask = torch.where(seen > 0, 0.0, float("-inf"))[:, None]
-    return {"position_ids": own_place}, mask
+    return seen, own_place
 
 
-def _at_ends(last: Tensor, ids: Tensor, frame: Frame) -> Tensor:
-    """The states [B, L, H] at the first `TEXTS_A_ROW` end tokens of each row; zeros beyond."""
+def _added(seen: Tensor) -> Tensor:
+    """What CLIP's attention adds to its weights."""
+    return torch.where(seen > 0, 0.0, float("-inf"))
+
+
+def _ends(ids: Tensor, frame: Frame) -> Tensor:
+    """1 at the first `TEXTS_A_ROW` end tokens of each row, one after the other, else 0:
+    [B, TEXTS_A_ROW, L]."""
     ends = ids == frame.end_id
     number = torch.where(ends, _counted(ends, _earlier(ids, frame)), 0.0)
     wanted = torch.arange(1, TEXTS_A_ROW + 1, device=ids.device).to(number.dtype)
-    chosen = number[:, None, :] == wanted[:, None]  # [B, TEXTS_A_ROW, L]
-    return chosen.to(last.dtype) @ last
+    return (number[:, None, :] == wanted[:, None]).float()
+
+
+def _taken(values: Tensor, places: Tensor) -> Tensor:
+    """Of [B, L, N] those at the places [B, P]: [B, P, N]."""
+    return values.gather(1, places[..., None].expand(-1, -1, values.shape[-1]))
 
 
 def _earlier(ids: Tensor, frame: Frame) -> Tensor:

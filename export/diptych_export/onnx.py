@@ -11,6 +11,7 @@ from pathlib import Path
 
 import onnx
 import torch
+from onnxscript import optimizer
 from torch import Tensor
 from torch.export import Dim
 
@@ -94,6 +95,8 @@ def _write(
             verbose=False,
         )
     assert program is not None
+    # Weights that were used twice are turned only now that the exporter has made one of the uses.
+    optimizer.fold_constants(program.model)
     model = program.model_proto
     _strip(model)
     assert model.ir_version <= MAX_IR

@@ -81,12 +81,9 @@ def test_a_row_of_one_text_answers_in_its_first_place_and_is_zero_beyond(
 def test_a_graph_whose_texts_see_each_other_is_refused(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def told_apart(
-        ids: Tensor, heeded: Tensor | None, own: graph.Frame
-    ) -> tuple[dict[str, Tensor], Tensor]:
+    def told_apart(ids: Tensor, heeded: Tensor | None, own: graph.Frame) -> tuple[Tensor, Tensor]:
         seen = torch.ones(ids.shape[1], ids.shape[1]).tril() * (ids[:, None, :] >= 0)
-        places = (seen.sum(-1) - 1).long()
-        return {"position_ids": places}, torch.where(seen > 0, 0.0, float("-inf"))[:, None]
+        return seen, (seen.sum(-1) - 1).long()
 
     monkeypatch.setattr(graph, "_told_apart", told_apart)
     with pytest.raises(ParityError, match=r"text\.packed_embeds of text \d+ at batch 2: cosine"):
