@@ -159,9 +159,10 @@ class TextTower(nn.Module):
             else answer.hidden_states[-1 - layer]
             for layer, norm, _ in self._more()
         ]
-        if self.frame is not None:
-            more.append(self.projection(self._at_ends(answer, _ends(input_ids, self.frame), seen)))
-        return (self.projection(pooled), *states, pooled, *more)
+        if self.frame is None:
+            return (self.projection(pooled), *states, pooled, *more)
+        packed = self.projection(self._at_ends(answer, _ends(input_ids, self.frame), seen))
+        return (packed[:, 0], *states, pooled, *more, packed)
 
     def _at_ends(self, answer: Any, ends: Tensor, seen: Tensor) -> Tensor:
         """The last states [B, TEXTS_A_ROW, H] at `ends`, and zeros where there is none.
