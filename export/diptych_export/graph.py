@@ -57,6 +57,7 @@ class ImageTower(nn.Module):
             pooled: Tensor = answer.pooler_output
         else:
             inner = answer.hidden_states[-2]
+            # A module, for all that torch's annotations know a tensor.
             pooled = self.vision.post_layernorm(last.at(inner[:, :1], inner)[:, 0])  # type: ignore[operator]
         return pooled
 
@@ -177,6 +178,7 @@ class TextTower(nn.Module):
             inner, places = answer.hidden_states[-2], ends.argmax(-1)
             mask = _added(_taken(seen, places))[:, None]
             made = last.at(_taken(inner, places), inner, mask)
+            # As above: a module.
             found = self.text.final_layer_norm(made) * ends.sum(-1, keepdim=True)  # type: ignore[operator]
         return found
 
